@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+# Fails on an include that points up: tensor <- quant <- jit, tensor <- quant <- models (docs/architecture.md).
+# Also keeps third-party headers in their rooms: xbyak in jit/, oneDNN in tensor/onednn/.
+function(forbid folder pattern)
+  file(GLOB_RECURSE files ${ROOT}/${folder}/*.h ${ROOT}/${folder}/*.cpp ${ROOT}/${folder}/*.inc)
+  foreach(f IN LISTS files)
+    if(ARGC GREATER 2 AND f MATCHES "${ARGV2}")
+      continue()
+    endif()
+    file(STRINGS ${f} lines REGEX "#include *[\"<](${pattern})")
+    foreach(l IN LISTS lines)
+      message(SEND_ERROR "${f}: ${l}: ${folder}/ must not include it")
+    endforeach()
+  endforeach()
+endfunction()
+forbid(tensor "(quant|jit|models|apps)/")
+forbid(quant "(jit|models|apps)/")
+forbid(jit "(models|apps)/")
+forbid(models "(jit|apps)/" "/demo\\.cpp$")
+forbid(tensor "(xbyak|dnnl|oneapi)" "/tensor/onednn/")
+foreach(room quant models apps)
+  forbid(${room} "(xbyak|dnnl|oneapi)")
+endforeach()

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// What an architecture is: numbers read from the file, names of weights, and one block as a few readable lines.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "models/io/metadata.h"
+#include "tensor/graph.h"
+
+namespace nibble::models {
+
+class Builder;
+
+enum class Pairing : unsigned char { halves, interleaved };  ///< (i, i + r/2) or (2i, 2i + 1)
+
+/// Rotary embedding scaling; `type` none leaves the rest unused.
+struct RopeScaling {
+  enum class Type : unsigned char { none, linear, llama3, yarn } type = Type::none;
+  float factor = 1;
+  float low_freq_factor = 1, high_freq_factor = 4;  ///< llama3
+  int original_context = 0;                         ///< llama3, yarn
+  float attention_factor = 1, beta_fast = 32, beta_slow = 1;  ///< yarn
+};
+
+/// Sizes and constants of one model.
+struct Config {
+  int layers = 0, width = 0, heads = 0, kv_heads = 0, head_dim = 0, ffn = 0, vocab = 0;
+  int context = 0;    ///< positions it was trained for
+  int rope_dim = 0;   ///< rotated elements per head; 0 = no rope
+  int window = 0;     ///< sliding attention window; 0 = all positions
+  float rope_theta = 10000, norm_eps = 1e-5f;
+  Pairing pairing = Pairing::halves;
+  RopeScaling rope_scaling;
+};
+
+/// A weight's short name and where files keep it. `{}` stands for the layer; `a|b` are alternatives (GGUF name, Hugging
+/// Face name); a leading `?` marks it optional. ".weight" and ".bias" are appended; a bias is used if the file has one.
+struct Name {
+  std::string_view name;
+  std::string_view paths;
+};
+
+struct Arch {
+  std::string_view name;                      ///< "llama": the demo binary is nibble-llama
+  std::vector<std::string_view> model_types;  ///< general.architecture (GGUF) and model_type (Hugging Face)
+  std::string_view examples;                  ///< for --list and the README: "LLaMA 1-3, TinyLlama, SmolLM2"
+  /// Reads and checks the numbers; throws Error naming the key.
+  Config (*config)(const Metadata&) = nullptr;
+  std::vector<Name> names;
+  Value (*block)(Builder&, Value x) = nullptr;  ///< (m, width) -> (m, width)
+  Value (*head)(Builder&, Value x) = nullptr;   ///< rows asked for: (r, width) -> (r, vocab)
+};
+
+std::span<const Arch> all_archs();
+/// By name or model type. Throws Error naming it and the known ones.
+const Arch& find_arch(std::string_view name_or_type);
+
+}  // namespace nibble::models

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// The shared graph builder. Architecture files write their block with these verbs; a verb takes at most one options
+// struct, and gets its weights by short name from the architecture's list. A bias is added if the file has one.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "models/arch.h"
+#include "models/weights.h"
+#include "tensor/graph.h"
+
+namespace nibble::models {
+
+enum class Act : unsigned char { silu, gelu, gelu_tanh, relu };
+
+struct AttentionOptions {
+  bool rope = true;          ///< with Config::pairing, rope_dim and rope_scaling
+  int window = 0;            ///< 0: Config::window
+  float scale = 0;           ///< 0: 1 / sqrt(head_dim)
+  float softcap = 0;
+  std::string_view q = "q", k = "k", v = "v", o = "o";
+};
+
+class Builder {
+ public:
+  /// One graph: m token rows in, r rows of logits out. Inputs in this order: ids i32 (m), positions i32 (m),
+  /// sequence i32 (m), page_table i32 (sequences, max_pages), logit rows i32 (r), then k_pages and v_pages of every
+  /// layer. Output: f32 (r, vocab).
+  struct Sizes {
+    int rows, logit_rows, sequences, max_pages, pages;
+  };
+  static Graph build(const Arch& arch, const Config& config, const Weights& weights, const Sizes& sizes);
+
+  const Config& config() const;
+  int layer() const;  ///< -1 in head()
+
+  Value rms_norm(Value x, std::string_view weight);
+  Value layer_norm(Value x, std::string_view weight);
+  Value linear(Value x, std::string_view weight);
+  Value add(Value a, Value b);
+  Value attention(Value x, const AttentionOptions& options = {});
+  /// down(act(up(x)))
+  Value mlp(Value x, Act act);
+  /// down(act(gate(x)) * up(x))
+  Value mlp_gated(Value x, Act act);
+  /// The output matrix "output"; the token embedding when the file ties them.
+  Value logits(Value x);
+
+ private:
+  struct Impl;
+  explicit Builder(Impl& impl) : impl_(impl) {}
+  Impl& impl_;
+};
+
+}  // namespace nibble::models

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// A loaded model and the engine that runs it: embed -> N blocks -> head, with one plan per shape, compiled once.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "models/arch.h"
+#include "models/kv_cache.h"
+#include "models/text/tokenizer.h"
+#include "models/weights.h"
+#include "tensor/parallel.h"
+#include "tensor/plan.h"
+
+namespace nibble::models {
+
+struct LoadOptions {
+  int threads = 0;       ///< for packing; 0: default_threads()
+  bool need_tokenizer = true;
+  std::string arch;      ///< demo binaries: refuse files of other architectures; "" takes any
+  Progress progress;
+};
+
+/// Immutable once loaded; engines share it.
+struct Model {
+  /// A GGUF file (or its first shard). Throws Error.
+  static std::shared_ptr<const Model> load(const std::string& path, const LoadOptions& options = {});
+
+  std::string path, name, chat_template, format;   ///< format: what most weights are in, "q4_0"
+  const Arch* arch = nullptr;
+  Config config;
+  Weights weights;
+  std::shared_ptr<const Tokenizer> tokenizer;
+  uint64_t file_bytes = 0, parameters = 0;
+  uint64_t bytes_per_token = 0;   ///< packed bytes that one generated token reads: all but an untied embedding
+  uint64_t macs_per_token = 0;    ///< multiply-adds of the matmuls of one prompt token, output head left out
+};
+
+struct EngineOptions {
+  int threads = 0;        ///< 0: default_threads()
+  int64_t context = 0;    ///< positions per sequence; 0: min(the model's context, 4096)
+  int sequences = 1;      ///< that can be alive at once
+  int chunk = 512;        ///< rows of a prefill plan at most
+  Isa max_isa = nibble::max_isa();
+};
+
+/// One token to run: `logits` asks for the row's logits.
+struct Row {
+  int32_t token;
+  int32_t position;
+  int32_t sequence;
+  bool logits;
+};
+
+/// Not thread safe. Rows of one call may belong to several sequences; those of one sequence stand together, positions
+/// rising by one, and everything before the first of them must have been run.
+class Engine {
+ public:
+  Engine(std::shared_ptr<const Model> model, const EngineOptions& options);
+  ~Engine();
+
+  const Model& model() const { return *model_; }
+  int64_t context() const { return context_; }
+  int threads() const;
+  /// Runs the rows (cut into chunks as needed) and returns the logits of those that asked, (count, vocab), valid until
+  /// the next call. Throws Error on ids or positions out of range or a full cache; nothing has been run then.
+  std::span<const float> run(std::span<const Row> rows);
+  /// Forgets positions from `tokens` on.
+  void truncate(int sequence, int64_t tokens);
+  KvCache& cache() { return *cache_; }
+
+  /// The plan for (rows, logit_rows), compiled on first use.
+  Plan& plan(int rows, int logit_rows);
+  std::string kernels_line() const;  ///< "avx2: gemm_i8_q4_0_... (2 threads)": which kernels run, for start-up
+  uint64_t memory_bytes() const;     ///< KV cache and arenas
+  void set_profile(Profile* profile);
+
+ private:
+  std::shared_ptr<const Model> model_;
+  EngineOptions options_;
+  int64_t context_;
+  std::unique_ptr<ThreadPool> pool_;
+  std::unique_ptr<KvCache> cache_;
+  std::map<std::pair<int, int>, Plan> plans_;
+  std::vector<float> logits_;
+  Profile* profile_ = nullptr;
+};
+
+}  // namespace nibble::models

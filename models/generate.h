@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// Text generation over an Engine: prompt, sampling, stop conditions, streaming.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "models/decoder.h"
+#include "models/text/sampler.h"
+
+namespace nibble::models {
+
+struct GenerateOptions {
+  SamplerOptions sampler;
+  int max_tokens = -1;                ///< -1: until the end or the context is full
+  std::vector<std::string> stop;      ///< texts that end the generation; they are not part of the answer
+  bool ignore_eos = false;
+};
+
+enum class StopReason { end_token, stop_string, max_tokens, context_full, cancelled };
+
+struct GenerateResult {
+  std::string text;
+  std::vector<int32_t> tokens;        ///< generated, the end token left out
+  StopReason reason;
+  int prompt_tokens = 0, reused_tokens = 0, generated_tokens = 0;
+  double prompt_seconds = 0, generate_seconds = 0;
+};
+
+/// A conversation on one sequence of an engine: keeps the tokens, so that the next prompt reuses what it shares.
+class Session {
+ public:
+  explicit Session(Engine& engine, int sequence = 0);
+  /// Runs `prompt` (only what follows the longest shared prefix) and generates. `on_text` gets whole characters as they
+  /// come and returns false to stop; `cancel` may be set from a signal handler. Throws Error when the prompt alone does
+  /// not fit the context, saying both numbers.
+  GenerateResult generate(std::span<const int32_t> prompt, const GenerateOptions& options,
+                          const std::function<bool(std::string_view)>& on_text = {},
+                          const std::atomic<bool>* cancel = nullptr);
+  const std::vector<int32_t>& tokens() const { return tokens_; }  ///< what the cache holds
+
+ private:
+  Engine& engine_;
+  int sequence_;
+  std::vector<int32_t> tokens_;
+};
+
+/// Perplexity as llama.cpp's tool counts it: the text cut into chunks of `context` tokens (BOS in place of the first
+/// where the model adds it), scored from the middle of each chunk on.
+struct PerplexityResult {
+  int chunks = 0;
+  int64_t scored = 0;
+  double nll = 0, perplexity = 0, standard_error = 0;
+};
+PerplexityResult perplexity(Engine& engine, std::span<const int32_t> tokens, int context, int chunks,
+                            const std::function<void(int chunk, double perplexity)>& on_chunk = {});
+
+}  // namespace nibble::models

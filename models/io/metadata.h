@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// Numbers and strings of a model file, by key, the same for GGUF keys and config.json.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace nibble::models {
+
+/// Keys are tried in turn: "a|b|c". GGUF keys of the architecture are also found without their prefix
+/// ("block_count" finds "llama.block_count"). Wrong types, fractions where integers are asked for, and values outside
+/// [low, high] throw Error naming the file, the key, what was expected and what was found.
+class Metadata {
+ public:
+  enum class Source { gguf, hugging_face };
+  Metadata(Source source, std::string file, std::string prefix, nlohmann::json values);
+  ~Metadata();
+  Metadata(Metadata&&) noexcept;
+  Metadata& operator=(Metadata&&) noexcept;
+
+  Source source() const { return source_; }
+  const std::string& file() const { return file_; }
+  bool has(std::string_view keys) const;
+  int64_t need_int(std::string_view keys, int64_t low, int64_t high) const;
+  int64_t get_int(std::string_view keys, int64_t fallback, int64_t low, int64_t high) const;
+  double need_float(std::string_view keys, double low, double high) const;
+  double get_float(std::string_view keys, double fallback, double low, double high) const;
+  bool get_bool(std::string_view keys, bool fallback) const;
+  std::string need_string(std::string_view keys) const;
+  std::string get_string(std::string_view keys, std::string_view fallback) const;
+  /// The raw value of the first key that is there; null when none is. Big arrays (the vocabulary) are not in here.
+  const nlohmann::json* find(std::string_view keys) const;
+  const nlohmann::json& values() const { return *values_; }
+
+ private:
+  Source source_;
+  std::string file_, prefix_;
+  std::unique_ptr<nlohmann::json> values_;
+};
+
+}  // namespace nibble::models

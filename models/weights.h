@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// A model's weights, packed once at load. The file's pages are released as they are packed, so that peak memory stays
+// near the size of the file.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "models/arch.h"
+#include "models/io/gguf.h"
+#include "tensor/buffer.h"
+#include "tensor/parallel.h"
+#include "tensor/tensor.h"
+
+namespace nibble::models {
+
+/// done and total in bytes of the file; called from the loading thread, at most every 100 ms and at the end.
+using Progress = std::function<void(uint64_t done, uint64_t total)>;
+
+class Weights {
+ public:
+  /// Finds every name of the architecture, checks shapes against each other later in the Builder, packs matrices
+  /// (their own format, exactly) and converts vectors to f32. Throws Error for a missing tensor (naming the file and
+  /// all alternatives); tensors nobody asked for are listed in unused().
+  static Weights load(const Gguf& gguf, const Arch& arch, const Config& config, ThreadPool& pool,
+                      const Progress& progress = {});
+
+  /// "attn_q", layer -> the matrix, or vector. nullptr when optional and absent. layer -1 for names without {}.
+  const Tensor* find(std::string_view name, int layer, std::string_view suffix = ".weight") const;
+  uint64_t packed_bytes() const;
+  const std::vector<std::string>& unused() const;
+
+  Weights();
+  ~Weights();
+  Weights(Weights&&) noexcept;
+  Weights& operator=(Weights&&) noexcept;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace nibble::models

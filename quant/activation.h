@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// Dynamic int8 quantisation of activations: one f32 scale per row and act_group (128) of k, values -127..127, and the
+// sums of the values over each weight group, which undo the offset of unsigned weight codes.
+//
+// Bytes of an (m, k) activation tensor, kp = k rounded up to 32, three regions, each 64-byte aligned:
+//   int8  values  (m, kp)             zero padded
+//   float scales  (m, ceil(k / 128))
+//   int32 sums    (m, ceil(k / group))   offset > 0: -offset * sum(q) per group;  offset == 0: float(sum(q)) as f32 bits
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "quant/format.h"
+#include "tensor/packed.h"
+#include "tensor/tensor.h"
+
+namespace nibble::quant {
+
+/// What the weights that will read the activations need.
+struct ActNeeds {
+  int group = 32;   ///< 16, 32, 64 or 128
+  int offset = 8;   ///< zero point of symmetric codes (2^(bits-1), or 128 with a codebook); 0 = float sums
+  bool operator==(const ActNeeds&) const = default;
+};
+ActNeeds act_needs(const QuantLayout& weights);
+
+/// The QuantFormat ("act_g32_z8") that describes such activations; static, one per ActNeeds.
+const QuantFormat& act_format(const ActNeeds& needs);
+/// Inverse of act_format; throws Error if the format is not an activation format.
+ActNeeds act_needs_of(const QuantFormat& format);
+
+struct ActGeometry {
+  int64_t k_padded = 0, scales_per_row = 0, sums_per_row = 0;
+  size_t scales_offset = 0, sums_offset = 0, bytes = 0;
+};
+ActGeometry act_geometry(const ActNeeds& needs, int64_t m, int64_t k);
+
+/// Scalar reference: row i of x (k floats) into row i of the activation tensor at `out` of m rows.
+/// scale = max|x| / 127 over the act_group (0 gives zeros), q = round-to-nearest-even(x * (127 / max)), with the
+/// quotient 127 / max rounded to f32 first. Every kernel must give the same bits.
+void quantize_act_row(const ActNeeds& needs, const float* x, int64_t m, int64_t k, int64_t i, std::byte* out);
+
+}  // namespace nibble::quant

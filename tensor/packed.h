@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a packed tensor is made of, as plain data. The formats themselves live in quant/; the types stand here
+// because a TensorDesc names its format and the reference ops must be able to read one.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <type_traits>
+
+#include "tensor/dtype.h"
+
+namespace nibble {
+
+/// How a stored code u (unsigned, `bits` wide) becomes a weight, with d the scale of its group:
+///   symmetric  w = d * (u - 2^(bits-1))
+///   minimum    w = d * u + m            m stored beside d, in the same type
+///   integer    w = d * (u - z)          z stored as one unsigned byte per group
+enum class ZeroPoint : uint8_t { symmetric, minimum, integer };
+
+/// The family that every weight format is turned into. docs/formats.md has the bit pictures.
+struct QuantLayout {
+  uint16_t group = 32;      ///< weights along k that share a scale: 16, 32, 64, 128; 0 = the whole row
+  uint8_t bits = 4;         ///< width of a code, 1 to 8; 0 = not quantised: elements of type `scale`
+  ZeroPoint zero_point = ZeroPoint::symmetric;
+  DType scale = DType::f16;  ///< f16, bf16 or f32
+  uint8_t sub_groups = 0;   ///< 0: a scale per group. Else groups per super-block: one `scale` (and minimum) for the
+                            ///< super-block times one int8 multiplier (each) per group
+  uint8_t codebook = 0;     ///< 0: codes are numbers. Else index into quant::codebooks(): w = d * codebook[u]
+  uint8_t spare = 0;        ///< keeps the representation free of padding
+  bool operator==(const QuantLayout&) const = default;
+};
+static_assert(std::has_unique_object_representations_v<QuantLayout>);
+
+/// One format of packed tensors: weights (quant/format.h) or quantised activations (quant/activation.h).
+struct QuantFormat {
+  std::string_view name;
+  QuantLayout layout;
+  /// Bytes of an (n, k) tensor. Throws Error when the format can't hold that shape.
+  size_t (*bytes)(const QuantFormat&, int64_t n, int64_t k) = nullptr;
+  /// rows [row, row + rows) of the (n, k) tensor at `data` as floats, row-major into `out` (rows, k).
+  void (*dequantize)(const QuantFormat&, const std::byte* data, int64_t n, int64_t k, int64_t row, int64_t rows,
+                     float* out) = nullptr;
+};
+
+}  // namespace nibble

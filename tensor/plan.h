@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// A graph compiled once and replayed: passes, kernel choice, memory layout. Running allocates, looks up and logs nothing.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+
+#include "tensor/cpu.h"
+#include "tensor/graph.h"
+#include "tensor/parallel.h"
+
+namespace nibble {
+
+class Profile;
+
+struct PlanOptions {
+  Isa max_isa = nibble::max_isa();
+  int threads = 1;  ///< size of the pool it will run on
+  /// Refuse kernels whose sums depend on the number of rows (oneDNN): same bits for every batch and chunk size.
+  bool fixed_sum_order = true;
+  bool run_passes = true;
+};
+
+/// Immutable after compile. One plan may run on one pool at a time (it owns its arena).
+class Plan {
+ public:
+  /// Throws Error naming the node when shapes, constants or kernels don't fit.
+  static Plan compile(const Graph& graph, const PlanOptions& options);
+  ~Plan();
+  Plan(Plan&&) noexcept;
+  Plan& operator=(Plan&&) noexcept;
+
+  /// in and out follow Graph::inputs and Graph::outputs; descriptions must match, strides may differ. Throws Error
+  /// when they don't, or when the pool's size is not the one compiled for.
+  void run(ThreadPool& pool, std::span<const Tensor> in, std::span<const Tensor> out);
+
+  /// A table: node, kernel, estimated cost, and for every candidate that lost its cost or reason.
+  std::string explain() const;
+  /// Bytes of the arena (intermediate values laid out by liveness) and of scratch.
+  size_t arena_bytes() const;
+  /// The graph after passes, for tests.
+  const Graph& graph() const;
+
+  /// Per-node times from now on; nullptr switches it off. Not owned.
+  void set_profile(Profile* profile);
+
+ private:
+  struct Impl;
+  explicit Plan(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace nibble
