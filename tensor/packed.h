@@ -43,4 +43,21 @@ struct QuantFormat {
                      float* out) = nullptr;
 };
 
+/// The format of int8 activations ("act_g32_z8") made for weights with scale groups of `group` (16, 32, 64 or 128) and
+/// zero point `offset` (0 or a power of two up to 128). Static; layout.group = group, layout.bits = 8 and layout.spare =
+/// log2(offset) + 1, or 0 for offset 0. quant/activation.h says what the bytes are. Throws Error on other arguments.
+const QuantFormat& act_format(int group, int offset);
+
+/// True for the formats that act_format returns.
+bool is_act_format(const QuantFormat& format);
+/// The `offset` that act_format was given.
+int act_offset(const QuantFormat& format);
+
+/// Where the regions of an (m, k) activation tensor are; quant/activation.h has the picture.
+struct ActRegions {
+  int64_t k_padded = 0, scales_per_row = 0, sums_per_row = 0;
+  size_t scales_offset = 0, sums_offset = 0, bytes = 0;  ///< all multiples of 64
+};
+ActRegions act_regions(int group, int64_t m, int64_t k);
+
 }  // namespace nibble
