@@ -13,6 +13,7 @@
 
 #include "quant/format.h"
 #include "tensor/packed.h"
+#include "tensor/panel.h"
 #include "tensor/tensor.h"
 
 namespace nibble::quant {
@@ -30,15 +31,11 @@ const QuantFormat& act_format(const ActNeeds& needs);
 /// Inverse of act_format; throws Error if the format is not an activation format.
 ActNeeds act_needs_of(const QuantFormat& format);
 
-struct ActGeometry {
-  int64_t k_padded = 0, scales_per_row = 0, sums_per_row = 0;
-  size_t scales_offset = 0, sums_offset = 0, bytes = 0;
-};
+using nibble::ActGeometry;
 ActGeometry act_geometry(const ActNeeds& needs, int64_t m, int64_t k);
 
-/// Scalar reference: row i of x (k floats) into row i of the activation tensor at `out` of m rows.
-/// scale = max|x| / 127 over the act_group (0 gives zeros), q = round-to-nearest-even(x * (127 / max)), with the
-/// quotient 127 / max rounded to f32 first. Every kernel must give the same bits.
+/// Scalar reference: row i of x (k floats) into row i of the activation tensor at `out` of m rows, by the exact
+/// arithmetic of nibble::quantize_act_row (tensor/panel.h). Every kernel must give the same bits.
 void quantize_act_row(const ActNeeds& needs, const float* x, int64_t m, int64_t k, int64_t i, std::byte* out);
 
 }  // namespace nibble::quant

@@ -35,26 +35,16 @@
 #include <string_view>
 
 #include "tensor/packed.h"
+#include "tensor/panel.h"
 #include "tensor/parallel.h"
 
 namespace nibble::quant {
 
-inline constexpr int panel_columns = 16;  ///< n per panel
-inline constexpr int block_k = 32;        ///< k per code block
-inline constexpr int act_group = 128;     ///< k per activation scale (quant/activation.h)
-
-/// Where things are inside a packed weight of this shape, in bytes.
-struct PanelGeometry {
-  int64_t panels = 0, k_blocks = 0;   ///< ceil(n / 16), ceil(k / 32)
-  int64_t groups = 0;                 ///< stored scale groups per panel: ceil(k / min(group, act_group))
-  int group = 0;                      ///< k per stored scale group
-  size_t code_block_bytes = 0;        ///< codes of one block of 32 k
-  size_t scales_offset = 0;           ///< from the start of a panel
-  size_t scale_group_bytes = 0;       ///< without sub_groups: one group's scales; with: one super-block's
-  size_t panel_bytes = 0;             ///< multiple of 64
-};
-/// Throws Error when k doesn't fit the layout (k % group, k % (group * sub_groups)).
-PanelGeometry panel_geometry(const QuantLayout& layout, int64_t n, int64_t k);
+using nibble::act_group;
+using nibble::block_k;
+using nibble::panel_columns;
+using nibble::panel_geometry;
+using nibble::PanelGeometry;
 
 /// A file's block type (GGUF): how blocks of `block_elements` weights along k stand in the file.
 struct BlockType {

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tensor/panel.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+#include "tensor/check.h"
+
+namespace nibble {
+
+namespace {
+
+// NF4 (QLoRA, arXiv 2305.14314, appendix E) scaled to 127 and rounded.
+constexpr std::array<int8_t, 16> nf4 = {-127, -88, -67, -50, -36, -23, -12, 0, 10, 20, 31, 43, 56, 71, 92, 127};
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+size_t round_up_64(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+float load_scale(DType type, const std::byte* p, int64_t index) {
+  if (type == DType::f32) {
+    float value;
+    std::memcpy(&value, p + index * 4, sizeof value);
+    return value;
+  }
+  uint16_t bits;
+  std::memcpy(&bits, p + index * 2, sizeof bits);
+  return type == DType::f16 ? f16_to_f32(bits) : bf16_to_f32(bits);
+}
+
+void check_layout(const QuantLayout& l) {
+  NIBBLE_CHECK(l.bits <= 8, "weight layout: codes of ", int{l.bits}, " bits, expected 0 to 8");
+  NIBBLE_CHECK(l.scale == DType::f16 || l.scale == DType::bf16 || l.scale == DType::f32, "weight layout: scale type ",
+               name(l.scale), ", expected f16, bf16 or f32");
+  if (l.bits == 0) return;
+  NIBBLE_CHECK(l.group == 0 || l.group == 16 || l.group == 32 || l.group == 64 || l.group == 128,
+               "weight layout: group ", l.group, ", expected 16, 32, 64, 128 or 0 for the whole row");
+  NIBBLE_CHECK(l.sub_groups == 0 || (l.group != 0 && l.zero_point != ZeroPoint::integer),
+               "weight layout: sub_groups need a group size and a symmetric or minimum zero point");
+  NIBBLE_CHECK(l.codebook == 0 || (l.codebook == 1 && l.bits == 4 && l.zero_point == ZeroPoint::symmetric),
+               "weight layout: a codebook needs 4-bit codes and a symmetric zero point");
+}
+
+}  // namespace
+
+PanelGeometry panel_geometry(const QuantLayout& layout, int64_t n, int64_t k) {
+  check_layout(layout);
+  NIBBLE_CHECK(n >= 0 && k >= 0, "packed weight (", n, ", ", k, "): negative dimension");
+  PanelGeometry g;
+  g.panels = ceil_div(n, panel_columns);
+  g.k_blocks = ceil_div(k, block_k);
+  const size_t line = panel_columns * element_bytes(layout.scale);
+  if (layout.bits == 0) {
+    g.code_block_bytes = block_k * line;
+    g.scales_offset = static_cast<size_t>(k) * line;
+    g.panel_bytes = round_up_64(g.scales_offset);
+    return g;
+  }
+  const int64_t unit = layout.group * std::max<int64_t>(layout.sub_groups, 1);
+  NIBBLE_CHECK(layout.group == 0 || k % unit == 0, "packed weight (", n, ", ", k, "): k must be a multiple of ", unit,
+               layout.sub_groups ? " (a super-block)" : " (a group)");
+  g.group = panel_act_group(layout);
+  g.groups = ceil_div(k, g.group);
+  g.code_block_bytes = size_t{64} * layout.bits;
+  g.scales_offset = static_cast<size_t>(g.k_blocks) * g.code_block_bytes;
+  const size_t pair = layout.zero_point == ZeroPoint::minimum ? 2 : 1;
+  g.scale_group_bytes = pair * line;
+  if (layout.zero_point == ZeroPoint::integer) g.scale_group_bytes += panel_columns;
+  g.scale_group_bytes += layout.sub_groups * pair * panel_columns;
+  const int64_t records = layout.sub_groups ? g.groups / layout.sub_groups : g.groups;
+  g.panel_bytes = round_up_64(g.scales_offset + static_cast<size_t>(records) * g.scale_group_bytes);
+  return g;
+}
+
+unsigned panel_code(const QuantLayout& layout, const std::byte* panel, int64_t k, int column) {
+  const std::byte* plane = panel + k / block_k * 64 * layout.bits;
+  const int kk = static_cast<int>(k % block_k), byte = 4 * column + kk % 4, quad = kk / 4;
+  if (layout.bits == 8) return std::to_integer<unsigned>(plane[64 * quad + byte]);
+  unsigned code = 0;
+  int shift = 0;
+  for (const int width : {4, 2, 1}) {
+    if ((layout.bits & width) == 0) continue;
+    const int per_byte = 8 / width;
+    const unsigned bits = std::to_integer<unsigned>(plane[64 * (quad / per_byte) + byte]);
+    code |= ((bits >> (quad % per_byte * width)) & ((1u << width) - 1)) << shift;
+    shift += width;
+    plane += 64 * width;
+  }
+  return code;
+}
+
+PanelScale panel_scale(const QuantLayout& layout, const PanelGeometry& geometry, const std::byte* panel, int64_t k,
+                       int column) {
+  const int64_t group = k / geometry.group;
+  const bool has_minimum = layout.zero_point == ZeroPoint::minimum;
+  const int64_t record = layout.sub_groups ? group / layout.sub_groups : group;
+  const std::byte* p = panel + geometry.scales_offset + record * static_cast<int64_t>(geometry.scale_group_bytes);
+  PanelScale s;
+  s.scale = load_scale(layout.scale, p, column);
+  if (has_minimum) s.minimum = load_scale(layout.scale, p, panel_columns + column);
+  const std::byte* after = p + (has_minimum ? 2 : 1) * panel_columns * static_cast<int64_t>(element_bytes(layout.scale));
+  if (layout.sub_groups) {
+    const std::byte* multipliers = after + group % layout.sub_groups * panel_columns * (has_minimum ? 2 : 1);
+    s.scale *= static_cast<float>(static_cast<int8_t>(multipliers[column]));
+    if (has_minimum) s.minimum *= static_cast<float>(static_cast<int8_t>(multipliers[panel_columns + column]));
+  }
+  if (layout.zero_point == ZeroPoint::integer) {
+    s.minimum = -(s.scale * static_cast<float>(std::to_integer<int>(after[column])));
+  }
+  return s;
+}
+
+float panel_float(const QuantLayout& layout, const std::byte* panel, int64_t k, int column) {
+  return load_scale(layout.scale, panel, k * panel_columns + column);
+}
+
+int panel_number(const QuantLayout& layout, unsigned code) {
+  if (layout.codebook) return panel_codebook(layout.codebook)[code];
+  return static_cast<int>(code) - (1 << (layout.bits - 1));
+}
+
+std::span<const int8_t, 16> panel_codebook(int index) {
+  NIBBLE_CHECK(index == 1, "codebook ", index, ": expected 1");
+  return nf4;
+}
+
+int panel_act_group(const QuantLayout& weights) {
+  return weights.group == 0 ? act_group : std::min<int>(weights.group, act_group);
+}
+
+int panel_act_offset(const QuantLayout& weights) {
+  if (weights.zero_point != ZeroPoint::symmetric) return 0;
+  return weights.codebook ? 128 : 1 << (weights.bits - 1);
+}
+
+ActGeometry act_geometry(int group, int64_t m, int64_t k) {
+  NIBBLE_CHECK(group == 16 || group == 32 || group == 64 || group == 128, "activations: group ", group,
+               ", expected 16, 32, 64 or 128");
+  ActGeometry g;
+  g.k_padded = ceil_div(k, block_k) * block_k;
+  g.scales_per_row = ceil_div(k, act_group);
+  g.sums_per_row = ceil_div(k, group);
+  g.scales_offset = round_up_64(static_cast<size_t>(m * g.k_padded));
+  g.sums_offset = g.scales_offset + round_up_64(static_cast<size_t>(m * g.scales_per_row) * sizeof(float));
+  g.bytes = g.sums_offset + round_up_64(static_cast<size_t>(m * g.sums_per_row) * sizeof(int32_t));
+  return g;
+}
+
+void quantize_act_row(int group, int offset, const float* x, int64_t m, int64_t k, int64_t i, std::byte* out) {
+  const ActGeometry g = act_geometry(group, m, k);
+  int8_t* q = reinterpret_cast<int8_t*>(out) + i * g.k_padded;
+  float* scales = reinterpret_cast<float*>(out + g.scales_offset) + i * g.scales_per_row;
+  int32_t* sums = reinterpret_cast<int32_t*>(out + g.sums_offset) + i * g.sums_per_row;
+  std::fill(q + k, q + g.k_padded, int8_t{0});
+  for (int64_t begin = 0; begin < k; begin += act_group) {
+    const int64_t end = std::min(begin + act_group, k);
+    float max = 0;
+    for (int64_t j = begin; j < end; ++j) max = std::max(max, std::fabs(x[j]));
+    scales[begin / act_group] = max / 127.0f;
+    const float inverse = max == 0 ? 0.0f : 127.0f / max;
+    for (int64_t j = begin; j < end; ++j) {
+      const float y = x[j] * inverse;
+      q[j] = static_cast<int8_t>(std::nearbyint(y >= -127 ? std::min(y, 127.0f) : -127.0f));
+    }
+  }
+  for (int64_t s = 0; s < g.sums_per_row; ++s) {
+    int32_t sum = 0;
+    for (int64_t j = s * group; j < std::min((s + 1) * group, k); ++j) sum += q[j];
+    sums[s] = offset > 0 ? -offset * sum : std::bit_cast<int32_t>(static_cast<float>(sum));
+  }
+}
+
+}  // namespace nibble

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// Scalar access to packed tensors: weight panels (bit picture in quant/format.h) and int8 activation rows
+// (quant/activation.h). Stands here because the reference ops read codes and scales; fast kernels use only the geometry.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "tensor/packed.h"
+
+namespace nibble {
+
+inline constexpr int panel_columns = 16;  ///< n per panel
+inline constexpr int block_k = 32;        ///< k per code block
+inline constexpr int act_group = 128;     ///< k per activation scale
+
+/// Where things are inside a packed weight of this shape, in bytes.
+struct PanelGeometry {
+  int64_t panels = 0, k_blocks = 0;   ///< ceil(n / 16), ceil(k / 32)
+  int64_t groups = 0;                 ///< stored scale groups per panel: ceil(k / min(group, act_group)); 0 for floats
+  int group = 0;                      ///< k per stored scale group; 0 for floats
+  size_t code_block_bytes = 0;        ///< codes of one block of 32 k
+  size_t scales_offset = 0;           ///< from the start of a panel
+  size_t scale_group_bytes = 0;       ///< without sub_groups: one group's scales; with: one super-block's
+  size_t panel_bytes = 0;             ///< multiple of 64
+  size_t bytes() const { return static_cast<size_t>(panels) * panel_bytes; }
+};
+/// Throws Error when k doesn't fit the layout (k % group, k % (group * sub_groups)), when n or k is negative, or when
+/// the layout itself is not one that quant/format.h describes.
+PanelGeometry panel_geometry(const QuantLayout& layout, int64_t n, int64_t k);
+
+/// The code at (k, column) of the panel that starts at `panel`, 0 .. 2^bits - 1. layout.bits must not be 0.
+unsigned panel_code(const QuantLayout& layout, const std::byte* panel, int64_t k, int column);
+
+/// Scale and minimum that apply to (k, column), rounded to f32 as quant/format.h prescribes.
+struct PanelScale {
+  float scale = 0;
+  float minimum = 0;  ///< m of the arithmetic: stored, or -(d * z) for integer zero points; 0 when symmetric
+};
+PanelScale panel_scale(const QuantLayout& layout, const PanelGeometry& geometry, const std::byte* panel, int64_t k,
+                       int column);
+
+/// The element at (k, column) of a float panel (bits == 0).
+float panel_float(const QuantLayout& layout, const std::byte* panel, int64_t k, int column);
+
+/// The number that a code of a symmetric layout stands for, before its scale: code - 2^(bits-1), or the codebook's value.
+int panel_number(const QuantLayout& layout, unsigned code);
+
+/// int8 values of the 16 codes of QuantLayout::codebook (1-based). Throws Error on another index.
+std::span<const int8_t, 16> panel_codebook(int index);
+
+/// What the weights need of the activations they read: the k per sum, and the zero point of symmetric codes
+/// (2^(bits-1), or 128 with a codebook); 0 = float sums. The format is act_format(group, offset).
+int panel_act_group(const QuantLayout& weights);
+int panel_act_offset(const QuantLayout& weights);
+
+/// Where things are inside quantised activations (m, k), in bytes.
+struct ActGeometry {
+  int64_t k_padded = 0, scales_per_row = 0, sums_per_row = 0;
+  size_t scales_offset = 0, sums_offset = 0, bytes = 0;
+};
+ActGeometry act_geometry(int group, int64_t m, int64_t k);
+
+/// Row i of x (k floats) into row i of the activation tensor at `out` of m rows. Per act_group: max = max|x|;
+/// 0 gives zeros and scale 0; else inverse = 127.0f / max, scale = max / 127.0f, q = x * inverse rounded to nearest
+/// even and clamped to +-127, every operation in f32. Sums as quant/activation.h says. Every kernel must give the same
+/// bits; for values that are not finite, or a max so small that the inverse is infinite, q is only within +-127.
+void quantize_act_row(int group, int offset, const float* x, int64_t m, int64_t k, int64_t i, std::byte* out);
+
+}  // namespace nibble
