@@ -31,7 +31,7 @@ const QuantFormat& act_format(const ActNeeds& needs);
 /// Inverse of act_format; throws Error if the format is not an activation format.
 ActNeeds act_needs_of(const QuantFormat& format);
 
-using nibble::ActGeometry;
+using ActGeometry = ActRegions;
 ActGeometry act_geometry(const ActNeeds& needs, int64_t m, int64_t k);
 
 /// Scalar reference: row i of x (k floats) into row i of the activation tensor at `out` of m rows, by the exact

@@ -135,21 +135,8 @@ int panel_act_offset(const QuantLayout& weights) {
   return weights.codebook ? 128 : 1 << (weights.bits - 1);
 }
 
-ActGeometry act_geometry(int group, int64_t m, int64_t k) {
-  NIBBLE_CHECK(group == 16 || group == 32 || group == 64 || group == 128, "activations: group ", group,
-               ", expected 16, 32, 64 or 128");
-  ActGeometry g;
-  g.k_padded = ceil_div(k, block_k) * block_k;
-  g.scales_per_row = ceil_div(k, act_group);
-  g.sums_per_row = ceil_div(k, group);
-  g.scales_offset = round_up_64(static_cast<size_t>(m * g.k_padded));
-  g.sums_offset = g.scales_offset + round_up_64(static_cast<size_t>(m * g.scales_per_row) * sizeof(float));
-  g.bytes = g.sums_offset + round_up_64(static_cast<size_t>(m * g.sums_per_row) * sizeof(int32_t));
-  return g;
-}
-
 void quantize_act_row(int group, int offset, const float* x, int64_t m, int64_t k, int64_t i, std::byte* out) {
-  const ActGeometry g = act_geometry(group, m, k);
+  const ActRegions g = act_regions(group, m, k);
   int8_t* q = reinterpret_cast<int8_t*>(out) + i * g.k_padded;
   float* scales = reinterpret_cast<float*>(out + g.scales_offset) + i * g.scales_per_row;
   int32_t* sums = reinterpret_cast<int32_t*>(out + g.sums_offset) + i * g.sums_per_row;

@@ -55,13 +55,6 @@ std::span<const int8_t, 16> panel_codebook(int index);
 int panel_act_group(const QuantLayout& weights);
 int panel_act_offset(const QuantLayout& weights);
 
-/// Where things are inside quantised activations (m, k), in bytes.
-struct ActGeometry {
-  int64_t k_padded = 0, scales_per_row = 0, sums_per_row = 0;
-  size_t scales_offset = 0, sums_offset = 0, bytes = 0;
-};
-ActGeometry act_geometry(int group, int64_t m, int64_t k);
-
 /// Row i of x (k floats) into row i of the activation tensor at `out` of m rows. Per act_group: max = max|x|;
 /// 0 gives zeros and scale 0; else inverse = 127.0f / max, scale = max / 127.0f, q = x * inverse rounded to nearest
 /// even and clamped to +-127, every operation in f32. Sums as quant/activation.h says. Every kernel must give the same
