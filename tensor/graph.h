@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -21,6 +22,7 @@
 
 namespace nibble {
 
+class Buffer;
 struct OpDef;
 
 struct Value {  ///< an edge of one Graph
@@ -37,7 +39,7 @@ class Attrs {
 
   void set(std::string_view key, Item item);
   bool has(std::string_view key) const;
-  /// Without a fallback a missing key throws Error naming it; a wrong type always throws.
+  /// Without a fallback a missing key throws Error naming it; a wrong type always throws (an integer will do for f).
   int64_t i(std::string_view key) const;
   int64_t i(std::string_view key, int64_t fallback) const;
   double f(std::string_view key) const;
@@ -67,6 +69,7 @@ struct Graph {
   std::vector<Value> inputs, outputs;
   std::vector<std::string> value_names;  ///< of inputs and constants; else empty
   std::vector<Tensor> constants;         ///< by value id; data is null for everything else
+  std::vector<std::shared_ptr<const Buffer>> owned;  ///< memory of constants that passes made; plans keep it alive
 
   Value input(std::string name, const TensorDesc& desc);
   /// The memory must outlive every plan compiled from this graph.
