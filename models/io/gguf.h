@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -36,6 +37,8 @@ struct GgufTensor {
   size_t file = 0;                    ///< index of the shard
   uint64_t offset = 0, bytes = 0;     ///< in the shard
 };
+
+std::string_view name(GgufValue::Type type);  ///< "u32", "string"
 
 class Gguf {
  public:
@@ -66,6 +69,7 @@ class Gguf {
   std::vector<std::pair<std::string, GgufValue>> values_;
   std::vector<GgufTensor> tensors_;
   std::vector<std::string> warnings_;
+  std::vector<uint32_t> value_order_, tensor_order_;  // sorted by name, for find() and tensor()
 };
 
 }  // namespace nibble::models

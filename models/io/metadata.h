@@ -2,9 +2,10 @@
 // Numbers and strings of a model file, by key, the same for GGUF keys and config.json.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
-#include <nlohmann/json_fwd.hpp>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -12,8 +13,13 @@
 
 namespace nibble::models {
 
+/// Untrusted text made fit for a terminal and an error message: control and invalid bytes become '?', and what is longer
+/// than `limit` bytes is cut and ends in "...".
+std::string printable(std::string_view text, size_t limit = 80);
+
 /// Keys are tried in turn: "a|b|c". GGUF keys of the architecture are also found without their prefix
-/// ("block_count" finds "llama.block_count"). Wrong types, fractions where integers are asked for, and values outside
+/// ("block_count" finds "llama.block_count"), those of config.json also inside objects ("rope_scaling.factor"); null counts
+/// as absent. Integers serve where floats are asked for; of a config.json also 4.0 where an integer is. Wrong types, fractions where integers are asked for, and values outside
 /// [low, high] throw Error naming the file, the key, what was expected and what was found.
 class Metadata {
  public:

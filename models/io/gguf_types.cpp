@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "models/io/gguf_types.h"
+
+#include <iterator>
+
+namespace nibble::models {
+
+GgufTypeName gguf_type_name(uint32_t id) {
+  static constexpr GgufTypeName names[] = {
+      {"f32"},     {"f16"},         {"q4_0"},        {"q4_1"},        {"q4_2", true},        {"q4_3", true},
+      {"q5_0"},    {"q5_1"},        {"q8_0"},        {"q8_1"},        {"q2_k"},              {"q3_k"},
+      {"q4_k"},    {"q5_k"},        {"q6_k"},        {"q8_k"},        {"iq2_xxs"},           {"iq2_xs"},
+      {"iq3_xxs"}, {"iq1_s"},       {"iq4_nl"},      {"iq3_s"},       {"iq2_s"},             {"iq4_xs"},
+      {"i8"},      {"i16"},         {"i32"},         {"i64"},         {"f64"},               {"iq1_m"},
+      {"bf16"},    {"q4_0_4_4", true}, {"q4_0_4_8", true}, {"q4_0_8_8", true}, {"tq1_0"},     {"tq2_0"},
+      {"iq4_nl_4_4", true}, {"iq4_nl_4_8", true}, {"iq4_nl_8_8", true}, {"mxfp4"}, {"nvfp4"}, {"q1_0"}};
+  return id < std::size(names) ? names[id] : GgufTypeName{};
+}
+
+}  // namespace nibble::models
