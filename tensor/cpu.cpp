@@ -2,7 +2,6 @@
 #include "tensor/cpu.h"
 
 #include <cpuid.h>
-#include <sched.h>
 
 #include <algorithm>
 #include <array>
@@ -11,9 +10,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <thread>
 #include <utility>
-#include <vector>
 
 #include "tensor/check.h"
 #include "tensor/cpu_limits.h"
@@ -77,24 +74,6 @@ const Features& features() {
 }
 
 std::atomic<bool> unsupported_allowed = false;
-
-std::vector<int> allowed_cpus() {
-  for (int bits = 1024; bits <= (1 << 20); bits *= 2) {  // the kernel refuses a mask smaller than its own
-    cpu_set_t* set = CPU_ALLOC(bits);
-    if (!set) break;
-    const size_t set_bytes = CPU_ALLOC_SIZE(bits);
-    std::vector<int> cpus;
-    const bool known = sched_getaffinity(0, set_bytes, set) == 0;
-    for (int i = 0; known && i < bits; ++i) {
-      if (CPU_ISSET_S(i, set_bytes, set)) cpus.push_back(i);
-    }
-    CPU_FREE(set);
-    if (known) return cpus;
-  }
-  std::vector<int> cpus;
-  for (int i = 0; i < static_cast<int>(std::thread::hardware_concurrency()); ++i) cpus.push_back(i);
-  return cpus;
-}
 
 std::string brand() {
   if (__get_cpuid_max(0x80000000u, nullptr) < 0x80000004u) return "x86-64";

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tensor/cpu_limits.h"
 
+#include <sched.h>
+
 #include <cmath>
 #include <fstream>
 #include <set>
 #include <sstream>
+#include <thread>
 
 namespace nibble {
 
@@ -41,6 +44,24 @@ void tighten(double& limit, double quota) {
 }
 
 }  // namespace
+
+std::vector<int> allowed_cpus() {
+  for (int bits = 1024; bits <= (1 << 20); bits *= 2) {  // the kernel refuses a mask smaller than its own
+    cpu_set_t* set = CPU_ALLOC(bits);
+    if (!set) break;
+    const size_t set_bytes = CPU_ALLOC_SIZE(bits);
+    std::vector<int> cpus;
+    const bool known = sched_getaffinity(0, set_bytes, set) == 0;
+    for (int i = 0; known && i < bits; ++i) {
+      if (CPU_ISSET_S(i, set_bytes, set)) cpus.push_back(i);
+    }
+    CPU_FREE(set);
+    if (known) return cpus;
+  }
+  std::vector<int> cpus;
+  for (int i = 0; i < static_cast<int>(std::thread::hardware_concurrency()); ++i) cpus.push_back(i);
+  return cpus;
+}
 
 int count_cores(const std::string& sys_cpu, std::span<const int> cpus) {
   std::set<std::string> cores;

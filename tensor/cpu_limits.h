@@ -4,8 +4,12 @@
 
 #include <span>
 #include <string>
+#include <vector>
 
 namespace nibble {
+
+/// The CPUs of the process's affinity mask.
+std::vector<int> allowed_cpus();
 
 /// Physical cores among the given CPUs, by <sys_cpu>/cpu<i>/topology; a CPU that is not described counts as a core.
 int count_cores(const std::string& sys_cpu, std::span<const int> cpus);
