@@ -2,7 +2,7 @@
 // What an architecture is: numbers read from the file, names of weights, and one block as a few readable lines.
 #pragma once
 
-#include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -47,12 +47,18 @@ struct Arch {
   std::string_view name;                      ///< "llama": the demo binary is nibble-llama
   std::vector<std::string_view> model_types;  ///< general.architecture (GGUF) and model_type (Hugging Face)
   std::string_view examples;                  ///< for --list and the README: "LLaMA 1-3, TinyLlama, SmolLM2"
+  std::string_view base = {};                 ///< a variant: the architecture whose files its demo binary also takes
   /// Reads and checks the numbers; throws Error naming the key.
   Config (*config)(const Metadata&) = nullptr;
   std::vector<Name> names;
   Value (*block)(Builder&, Value x) = nullptr;  ///< (m, width) -> (m, width)
   Value (*head)(Builder&, Value x) = nullptr;   ///< rows asked for: (r, width) -> (r, vocab)
 };
+
+// Every definition in models/arch/, for variants to start from.
+#define NIBBLE_ARCH(name) Arch name##_arch();
+#include "models/arch_list.inc"
+#undef NIBBLE_ARCH
 
 std::span<const Arch> all_archs();
 /// By name or model type. Throws Error naming it and the known ones.

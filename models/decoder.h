@@ -21,7 +21,7 @@ namespace nibble::models {
 struct LoadOptions {
   int threads = 0;       ///< for packing; 0: default_threads()
   bool need_tokenizer = true;
-  std::string arch;      ///< demo binaries: refuse files of other architectures; "" takes any
+  std::string arch;      ///< demo binaries: refuse files of other architectures (but take those of Arch::base); "": any
   Progress progress;
 };
 
@@ -66,8 +66,10 @@ class Engine {
   const Model& model() const { return *model_; }
   int64_t context() const { return context_; }
   int threads() const;
+  int chunk() const { return options_.chunk; }
   /// Runs the rows (cut into chunks as needed) and returns the logits of those that asked, (count, vocab), valid until
-  /// the next call. Throws Error on ids or positions out of range or a full cache; nothing has been run then.
+  /// the next call. Positions that were run before are run again: what followed them is forgotten. Throws Error on ids
+  /// or positions out of range or a full cache; nothing has been run then.
   std::span<const float> run(std::span<const Row> rows);
   /// Forgets positions from `tokens` on.
   void truncate(int sequence, int64_t tokens);
@@ -80,12 +82,24 @@ class Engine {
   void set_profile(Profile* profile);
 
  private:
+  struct CachedPlan {
+    Plan plan;
+    uint64_t used = 0;
+  };
+  void check(std::span<const Row> rows) const;
+  void reserve(std::span<const Row> rows);
+  void run_chunk(std::span<const Row> rows, int logit_rows, float* logits);
+  void evict();
+
   std::shared_ptr<const Model> model_;
   EngineOptions options_;
   int64_t context_;
   std::unique_ptr<ThreadPool> pool_;
   std::unique_ptr<KvCache> cache_;
-  std::map<std::pair<int, int>, Plan> plans_;
+  std::map<std::pair<int, int>, CachedPlan> plans_;
+  uint64_t uses_ = 0;
+  std::vector<int32_t> ids_, positions_, sequences_, logit_rows_;
+  std::vector<Tensor> inputs_;
   std::vector<float> logits_;
   Profile* profile_ = nullptr;
 };

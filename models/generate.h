@@ -4,6 +4,8 @@
 
 #include <atomic>
 #include <functional>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -42,6 +44,9 @@ class Session {
   const std::vector<int32_t>& tokens() const { return tokens_; }  ///< what the cache holds
 
  private:
+  /// Logits of the last token; empty when cancelled.
+  std::span<const float> run_prompt(std::span<const int32_t> prompt, GenerateResult& result,
+                                    const std::atomic<bool>* cancel);
   Engine& engine_;
   int sequence_;
   std::vector<int32_t> tokens_;

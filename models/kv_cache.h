@@ -16,8 +16,9 @@ namespace nibble::models {
 class KvCache {
  public:
   static constexpr int page_tokens = 32;
-  /// Room for `tokens` positions in all, for at most `sequences` sequences. Throws Error when memory can't be had.
-  KvCache(const Config& config, int64_t tokens, int sequences);
+  /// Room for `tokens` positions in all, for at most `sequences` sequences of at most `sequence_tokens` each (0: as
+  /// many as there are in all). Throws Error when memory can't be had.
+  KvCache(const Config& config, int64_t tokens, int sequences, int64_t sequence_tokens = 0);
   static uint64_t bytes_per_token(const Config& config);
 
   int sequences() const { return static_cast<int>(table_rows_.size()); }
@@ -25,6 +26,8 @@ class KvCache {
   int pages() const { return pages_; }          ///< in the pool
   int free_pages() const { return static_cast<int>(free_.size()); }
 
+  /// Positions of the sequence that can be written and read.
+  int64_t tokens(int sequence) const;
   /// Makes positions [0, tokens) of the sequence writable (a shared last page is copied). Throws Error naming the
   /// needed and the free pages when there are not enough; nothing has changed then.
   void reserve(int sequence, int64_t tokens);
@@ -38,9 +41,14 @@ class KvCache {
   Tensor v_pages(int layer) const;     ///< f16 (pages, kv_heads, 32, head_dim)
 
  private:
-  struct Row { std::vector<int32_t> pages; };
+  struct Row {
+    std::vector<int32_t> pages;
+    int64_t tokens = 0;
+  };
   int take_page();
   void drop_page(int32_t page);
+  void copy_page(int32_t from, int32_t to);
+  void set_page(int sequence, int64_t index, int32_t page);
   int layers_, kv_heads_, head_dim_, max_pages_, pages_;
   std::vector<Row> table_rows_;
   std::vector<int32_t> table_, free_, uses_;

@@ -9,10 +9,6 @@
 
 namespace nibble::models {
 
-#define NIBBLE_ARCH(name) Arch name##_arch();
-#include "models/arch_list.inc"
-#undef NIBBLE_ARCH
-
 std::span<const Arch> all_archs() {
   static const std::vector<Arch> archs = {
 #define NIBBLE_ARCH(name) name##_arch(),

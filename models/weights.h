@@ -21,14 +21,18 @@ using Progress = std::function<void(uint64_t done, uint64_t total)>;
 
 class Weights {
  public:
-  /// Finds every name of the architecture, checks shapes against each other later in the Builder, packs matrices
-  /// (their own format, exactly) and converts vectors to f32. Throws Error for a missing tensor (naming the file and
-  /// all alternatives); tensors nobody asked for are listed in unused().
+  /// Finds every name of the architecture, builds its graph once so that every shape is checked before any work, packs
+  /// matrices (their own format, exactly) and converts vectors to f32. Throws Error for a missing tensor (naming the
+  /// file and all alternatives) and for shapes that don't fit; tensors nobody asked for are listed in unused().
   static Weights load(const Gguf& gguf, const Arch& arch, const Config& config, ThreadPool& pool,
                       const Progress& progress = {});
 
-  /// "attn_q", layer -> the matrix, or vector. nullptr when optional and absent. layer -1 for names without {}.
+  /// "q", layer -> the matrix, or vector. nullptr when optional and absent. layer -1 for names without {}.
   const Tensor* find(std::string_view name, int layer, std::string_view suffix = ".weight") const;
+  /// "file.gguf: tensor blk.0.attn_q.weight", for errors; the name asked for when there is no such tensor.
+  std::string where(std::string_view name, int layer, std::string_view suffix = ".weight") const;
+  /// cos and sin are taken of position times these: f32 (rope_dim / 2).
+  const Tensor& rope_frequencies() const;
   uint64_t packed_bytes() const;
   const std::vector<std::string>& unused() const;
 

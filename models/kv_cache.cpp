@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "models/kv_cache.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "tensor/check.h"
+
+namespace nibble::models {
+
+namespace {
+int64_t pages_for(int64_t tokens) { return (tokens + KvCache::page_tokens - 1) / KvCache::page_tokens; }
+}  // namespace
+
+uint64_t KvCache::bytes_per_token(const Config& c) {
+  return uint64_t{2} * static_cast<uint64_t>(c.layers) * static_cast<uint64_t>(c.kv_heads) *
+         static_cast<uint64_t>(c.head_dim) * element_bytes(DType::f16);
+}
+
+KvCache::KvCache(const Config& config, int64_t tokens, int sequences, int64_t sequence_tokens)
+    : layers_(config.layers), kv_heads_(config.kv_heads), head_dim_(config.head_dim) {
+  constexpr int64_t limit = int64_t{1} << 30;
+  NIBBLE_CHECK(tokens >= 1 && tokens <= limit, "KV cache: expected 1 to ", limit, " positions, found ", tokens);
+  NIBBLE_CHECK(sequences >= 1 && sequences <= 65536, "KV cache: expected 1 to 65536 sequences, found ", sequences);
+  pages_ = static_cast<int>(pages_for(tokens));
+  max_pages_ = sequence_tokens > 0 ? static_cast<int>(std::min<int64_t>(pages_for(sequence_tokens), pages_)) : pages_;
+  table_rows_.resize(static_cast<size_t>(sequences));
+  table_.resize(static_cast<size_t>(sequences) * static_cast<size_t>(max_pages_));
+  uses_.resize(static_cast<size_t>(pages_));
+  for (int page = pages_ - 1; page >= 0; --page) free_.push_back(page);
+  const size_t page_elements = static_cast<size_t>(kv_heads_) * static_cast<size_t>(head_dim_) * page_tokens;
+  const size_t layer_bytes = static_cast<size_t>(pages_) * page_elements * element_bytes(DType::f16);
+  try {
+    for (int layer = 0; layer < layers_; ++layer) {
+      k_.emplace_back(layer_bytes);
+      v_.emplace_back(layer_bytes);
+    }
+  } catch (const std::exception& error) {
+    fail("KV cache of ", tokens, " positions needs ", bytes_per_token(config) * static_cast<uint64_t>(tokens),
+         " bytes: ", error.what());
+  }
+}
+
+int64_t KvCache::tokens(int sequence) const {
+  NIBBLE_CHECK(sequence >= 0 && sequence < sequences(), "KV cache: sequence ", sequence, ": expected 0 to ",
+               sequences() - 1);
+  return table_rows_[sequence].tokens;
+}
+
+int KvCache::take_page() {
+  const int page = free_.back();
+  free_.pop_back();
+  uses_[page] = 1;
+  return page;
+}
+
+void KvCache::drop_page(int32_t page) {
+  if (--uses_[page] == 0) free_.push_back(page);
+}
+
+void KvCache::set_page(int sequence, int64_t index, int32_t page) {
+  table_[static_cast<size_t>(sequence) * static_cast<size_t>(max_pages_) + static_cast<size_t>(index)] = page;
+}
+
+void KvCache::copy_page(int32_t from, int32_t to) {
+  const size_t bytes = static_cast<size_t>(kv_heads_) * static_cast<size_t>(head_dim_) * page_tokens * element_bytes(DType::f16);
+  for (int layer = 0; layer < layers_; ++layer)
+    for (std::byte* data : {k_[layer].data(), v_[layer].data()})
+      std::memcpy(data + static_cast<size_t>(to) * bytes, data + static_cast<size_t>(from) * bytes, bytes);
+}
+
+void KvCache::reserve(int sequence, int64_t tokens) {
+  const int64_t have = this->tokens(sequence);
+  if (tokens <= have) return;
+  Row& row = table_rows_[sequence];
+  const int64_t wanted = pages_for(tokens);
+  NIBBLE_CHECK(wanted <= max_pages_, "KV cache: ", tokens, " positions asked for one sequence, room for ",
+               int64_t{max_pages_} * page_tokens);
+  const bool copies = have % page_tokens != 0 && uses_[row.pages.back()] > 1;
+  const int64_t needed = wanted - static_cast<int64_t>(row.pages.size()) + (copies ? 1 : 0);
+  NIBBLE_CHECK(needed <= free_pages(), "KV cache is full: ", needed, " pages of ", page_tokens, " tokens needed, ",
+               free_pages(), " free");
+  if (copies) {
+    const int page = take_page();
+    copy_page(row.pages.back(), page);
+    drop_page(row.pages.back());
+    row.pages.back() = page;
+    set_page(sequence, static_cast<int64_t>(row.pages.size()) - 1, page);
+  }
+  while (static_cast<int64_t>(row.pages.size()) < wanted) {
+    row.pages.push_back(take_page());
+    set_page(sequence, static_cast<int64_t>(row.pages.size()) - 1, row.pages.back());
+  }
+  row.tokens = tokens;
+}
+
+void KvCache::truncate(int sequence, int64_t tokens) {
+  if (tokens >= this->tokens(sequence)) return;
+  NIBBLE_CHECK(tokens >= 0, "KV cache: can't truncate to ", tokens, " positions");
+  Row& row = table_rows_[sequence];
+  while (static_cast<int64_t>(row.pages.size()) > pages_for(tokens)) {
+    drop_page(row.pages.back());
+    row.pages.pop_back();
+  }
+  row.tokens = tokens;
+}
+
+void KvCache::share(int from, int to, int64_t tokens) {
+  NIBBLE_CHECK(tokens >= 0 && tokens <= this->tokens(from), "KV cache: can't share ", tokens, " positions of sequence ",
+               from, ", which has ", this->tokens(from));
+  NIBBLE_CHECK(from != to, "KV cache: sequence ", from, " can't share with itself");
+  truncate(to, 0);
+  Row& row = table_rows_[to];
+  for (int64_t i = 0; i < pages_for(tokens); ++i) {
+    row.pages.push_back(table_rows_[from].pages[i]);
+    ++uses_[row.pages.back()];
+    set_page(to, i, row.pages.back());
+  }
+  row.tokens = tokens;
+}
+
+Tensor KvCache::page_table() const {
+  return {{{sequences(), max_pages_}, DType::i32}, const_cast<int32_t*>(table_.data())};
+}
+
+Tensor KvCache::k_pages(int layer) const {
+  return {{{pages_, kv_heads_, head_dim_, page_tokens}, DType::f16}, k_[layer].data()};
+}
+
+Tensor KvCache::v_pages(int layer) const {
+  return {{{pages_, kv_heads_, page_tokens, head_dim_}, DType::f16}, v_[layer].data()};
+}
+
+}  // namespace nibble::models

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+// Model::load: file -> architecture, config, tokenizer and packed weights.
+#include <map>
+
+#include "models/decoder.h"
+#include "models/io/gguf.h"
+#include "models/io/metadata.h"
+#include "quant/format.h"
+#include "tensor/check.h"
+#include "tensor/cpu.h"
+
+namespace nibble::models {
+
+namespace {
+
+const Arch& arch_of(const Metadata& metadata, const std::string& wanted) {
+  const std::string type = metadata.need_string("general.architecture|model_type");
+  const Arch* found = nullptr;
+  try {
+    found = &find_arch(type);
+  } catch (const Error& error) {
+    fail(metadata.file(), ": general.architecture: ", error.what());
+  }
+  if (wanted.empty()) return *found;
+  const Arch& arch = find_arch(wanted);
+  NIBBLE_CHECK(&arch == found || arch.base == found->name, metadata.file(), ": general.architecture: expected ", arch.name,
+               ", found '", type, "'");
+  return arch;
+}
+
+/// The rows of the embedding matrix, under any of its names.
+int64_t embedding_rows(const Gguf& gguf, const Arch& arch) {
+  for (const Name& name : arch.names) {
+    if (name.name != "embedding") continue;
+    std::string_view paths = name.paths;
+    while (!paths.empty()) {
+      const size_t bar = paths.find('|');
+      if (const GgufTensor* tensor = gguf.tensor(std::string(paths.substr(0, bar)) + ".weight")) return tensor->shape[0];
+      paths.remove_prefix(bar == std::string_view::npos ? paths.size() : bar + 1);
+    }
+  }
+  fail(gguf.path(), ": no token embedding tensor");
+}
+
+void check_vocabulary(const Gguf& gguf, const Config& config, const Tokenizer* tokenizer) {
+  if (tokenizer == nullptr) return;
+  NIBBLE_CHECK(tokenizer->vocab() == config.vocab, gguf.path(), ": the vocabulary has ", tokenizer->vocab(),
+               " tokens, the embedding matrix ", config.vocab, " rows");
+}
+
+/// Sizes that speed is judged by, and the format that most weights of the blocks are in.
+void measure(Model& model, const Gguf& gguf) {
+  std::map<std::string_view, int64_t> elements;
+  for (const GgufTensor& tensor : gguf.tensors()) {
+    model.parameters += static_cast<uint64_t>(tensor.shape.elements());
+    if (tensor.shape.rank() == 2) elements[tensor.type->name] += tensor.shape.elements();
+  }
+  int64_t most = 0;
+  for (const auto& [name, count] : elements)
+    if (count > most) {
+      most = count;
+      model.format = name;
+    }
+  model.bytes_per_token = model.weights.packed_bytes();
+  if (model.weights.find("output", -1) != nullptr)
+    model.bytes_per_token -= bytes(model.weights.find("embedding", -1)->desc);
+  for (const Name& name : model.arch->names)
+    for (int layer = 0; layer < model.config.layers; ++layer)
+      if (const Tensor* tensor = model.weights.find(name.name, layer); tensor != nullptr && tensor->desc.shape.rank() == 2)
+        model.macs_per_token += static_cast<uint64_t>(tensor->desc.shape.elements());
+}
+
+std::string file_name(const std::string& path) { return path.substr(path.find_last_of('/') + 1); }
+
+}  // namespace
+
+std::shared_ptr<const Model> Model::load(const std::string& path, const LoadOptions& options) {
+  const Gguf gguf = Gguf::open(path);
+  const Metadata metadata = gguf.metadata();
+  auto model = std::make_shared<Model>();
+  model->path = path;
+  model->arch = &arch_of(metadata, options.arch);
+  model->name = metadata.get_string("general.name", file_name(path));
+  model->chat_template = metadata.get_string("tokenizer.chat_template", "");
+  model->file_bytes = gguf.file_bytes();
+  model->config = model->arch->config(metadata);
+  if (model->config.vocab == 0) model->config.vocab = static_cast<int>(embedding_rows(gguf, *model->arch));
+  if (options.need_tokenizer) model->tokenizer = Tokenizer::from_gguf(gguf);
+  check_vocabulary(gguf, model->config, model->tokenizer.get());
+  ThreadPool pool(options.threads > 0 ? options.threads : default_threads());
+  model->weights = Weights::load(gguf, *model->arch, model->config, pool, options.progress);
+  measure(*model, gguf);
+  return model;
+}
+
+}  // namespace nibble::models
