@@ -53,7 +53,7 @@ struct BlockType {
   int block_elements;
   size_t block_bytes;
   const QuantFormat* format; ///< the packed format it becomes
-  /// Codes and scales of one block, exactly; see BlockCodes.
+  /// Codes and scales of one block, exactly; see BlockCodes. Null for float types: an element is its own block.
   void (*decode)(const std::byte* block, struct BlockCodes& out);
   /// Writes `block_elements` floats as one block, bit for bit as ggml's reference quantiser does. May be null.
   void (*encode)(const float* in, std::byte* block);
@@ -81,8 +81,10 @@ void pack_rows(const BlockType& type, const std::byte* blocks, int64_t n, int64_
                std::byte* packed);
 /// The values of file blocks as floats: (rows, k) row-major; what packed weights are checked against.
 void dequantize_blocks(const BlockType& type, const std::byte* blocks, int64_t elements, float* out);
-/// Quantises floats (rows, k) straight into a packed tensor; round to nearest, scale from the absolute maximum
-/// (symmetric) or the range (minimum). Same row rules as pack_rows. Throws Error for layouts with sub_groups or codebook.
+/// Quantises floats (rows, k) straight into a packed tensor: round to nearest, scale from the absolute maximum
+/// (symmetric, codebook) or the range (minimum, integer); no weight moves by more than half a step plus what rounding the
+/// scale costs. Same row rules as pack_rows. Throws Error for layouts with sub_groups, for a weight that is not finite
+/// and for one too large for the scale's type.
 void quantize_rows(const QuantFormat& format, const float* in, int64_t n, int64_t k, int64_t row, int64_t rows,
                    std::byte* packed);
 
