@@ -112,6 +112,14 @@ PanelScale panel_scale(const QuantLayout& layout, const PanelGeometry& geometry,
   return s;
 }
 
+float panel_weight(const QuantLayout& layout, const PanelGeometry& geometry, const std::byte* panel, int64_t k,
+                   int column) {
+  const unsigned code = panel_code(layout, panel, k, column);
+  const PanelScale s = panel_scale(layout, geometry, panel, k, column);
+  if (layout.zero_point == ZeroPoint::symmetric) return s.scale * static_cast<float>(panel_number(layout, code));
+  return std::fma(s.scale, static_cast<float>(code), s.minimum);
+}
+
 float panel_float(const QuantLayout& layout, const std::byte* panel, int64_t k, int column) {
   return load_scale(layout.scale, panel, k * panel_columns + column);
 }
@@ -136,6 +144,11 @@ int panel_act_offset(const QuantLayout& weights) {
 }
 
 void quantize_act_row(int group, int offset, const float* x, int64_t m, int64_t k, int64_t i, std::byte* out) {
+  quantize_act_row(group, offset, [x](int64_t j) { return x[j]; }, m, k, i, out);
+}
+
+void quantize_act_row(int group, int offset, FunctionRef<float(int64_t)> x, int64_t m, int64_t k, int64_t i,
+                      std::byte* out) {
   const ActRegions g = act_regions(group, m, k);
   int8_t* q = reinterpret_cast<int8_t*>(out) + i * g.k_padded;
   float* scales = reinterpret_cast<float*>(out + g.scales_offset) + i * g.scales_per_row;
@@ -144,11 +157,11 @@ void quantize_act_row(int group, int offset, const float* x, int64_t m, int64_t 
   for (int64_t begin = 0; begin < k; begin += act_group) {
     const int64_t end = std::min(begin + act_group, k);
     float max = 0;
-    for (int64_t j = begin; j < end; ++j) max = std::max(max, std::fabs(x[j]));
+    for (int64_t j = begin; j < end; ++j) max = std::max(max, std::fabs(x(j)));
     scales[begin / act_group] = max / 127.0f;
     const float inverse = max == 0 ? 0.0f : 127.0f / max;
     for (int64_t j = begin; j < end; ++j) {
-      const float y = x[j] * inverse;
+      const float y = x(j) * inverse;
       q[j] = static_cast<int8_t>(std::nearbyint(y >= -127 ? std::min(y, 127.0f) : -127.0f));
     }
   }

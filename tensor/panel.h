@@ -8,6 +8,7 @@
 #include <span>
 
 #include "tensor/packed.h"
+#include "tensor/parallel.h"
 
 namespace nibble {
 
@@ -41,6 +42,10 @@ struct PanelScale {
 PanelScale panel_scale(const QuantLayout& layout, const PanelGeometry& geometry, const std::byte* panel, int64_t k,
                        int column);
 
+/// The weight at (k, column), rounded once after the scale's own rounding. layout.bits must not be 0.
+float panel_weight(const QuantLayout& layout, const PanelGeometry& geometry, const std::byte* panel, int64_t k,
+                   int column);
+
 /// The element at (k, column) of a float panel (bits == 0).
 float panel_float(const QuantLayout& layout, const std::byte* panel, int64_t k, int column);
 
@@ -60,5 +65,8 @@ int panel_act_offset(const QuantLayout& weights);
 /// even and clamped to +-127, every operation in f32. Sums as quant/activation.h says. Every kernel must give the same
 /// bits; for values that are not finite, or a max so small that the inverse is infinite, q is only within +-127.
 void quantize_act_row(int group, int offset, const float* x, int64_t m, int64_t k, int64_t i, std::byte* out);
+/// The same for a row given by a function of the index, which is called several times per element.
+void quantize_act_row(int group, int offset, FunctionRef<float(int64_t)> x, int64_t m, int64_t k, int64_t i,
+                      std::byte* out);
 
 }  // namespace nibble
