@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+// The attention kernels: store, then tiles times kv heads; few tiles with long contexts are split by range as well.
+#include "jit/attention.h"
+
+#include <algorithm>
+
+#include "jit/float_kernels.h"
+#include "tensor/check.h"
+#include "tensor/kernel.h"
+
+namespace nibble::jit {
+
+namespace {
+
+// Rows of queries per tile: enough to reuse a page from L1, few enough that queries and outputs stay in L2.
+constexpr int64_t rows_per_tile = 48;
+// Above this many rows there are tiles enough for every worker without splitting ranges.
+constexpr int64_t max_split_rows = 64;
+
+struct Plan {  ///< made by worker 0 in scratch memory, read by all
+  int64_t tiles, ranges;
+  bool split;
+};
+
+struct State {
+  AttentionShape shape;
+  GemmFloat gemm;
+  size_t tiles_offset = 0, work_offset = 0, work_bytes = 0, partials_offset = 0;
+};
+
+int64_t first_position(const AttentionShape& shape, int64_t position) {
+  return shape.window > 0 ? std::max<int64_t>(0, position - shape.window + 1) : 0;
+}
+
+void make_plan(const AttentionShape& shape, const KernelArgs& args, Plan& plan, AttentionTile* tiles) {
+  const int32_t *positions = args.in[3].as<int32_t>(), *sequences = args.in[4].as<int32_t>();
+  plan.tiles = 0;
+  plan.ranges = 1;
+  for (int64_t row = 0; row < shape.rows;) {
+    int64_t end = row;
+    int32_t first = positions[row], last = positions[row];
+    while (end < shape.rows && end - row < shape.tile_tokens && sequences[end] == sequences[row]) {
+      first = std::min(first, positions[end]);
+      last = std::max(last, positions[end++]);
+    }
+    tiles[plan.tiles++] = {static_cast<int32_t>(row), static_cast<int32_t>(end - row)};
+    plan.ranges = std::max(plan.ranges, last / range_positions - first_position(shape, first) / range_positions + 1);
+    row = end;
+  }
+  // Four items per worker even out; more pieces would only add merging.
+  plan.split = shape.rows <= max_split_rows && plan.ranges > 1 && args.worker.count > 1 &&
+               plan.tiles * shape.kv_heads < 4 * args.worker.count;
+}
+
+struct Ranges {
+  int64_t begin, end;
+};
+Ranges ranges_of(const AttentionShape& shape, const int32_t* positions, int64_t row, int64_t rows) {
+  const auto [low, high] = std::minmax_element(positions + row, positions + row + rows);
+  return {first_position(shape, *low) / range_positions, *high / range_positions + 1};
+}
+
+void run_tile(const State& state, const KernelArgs& args, AttentionTile tile, int64_t kv_head, AttentionWorkspace& work) {
+  const AttentionShape& shape = state.shape;
+  attention_load(shape, args, tile, kv_head, work);
+  const int64_t rows = tile.rows * shape.heads_per_kv, dp = shape.padded_dim;
+  const Ranges ranges = ranges_of(shape, args.in[3].as<int32_t>(), tile.row, tile.rows);
+  for (int64_t range = ranges.begin; range < ranges.end; ++range) {
+    attention_range(shape, state.gemm, args, tile, kv_head, range, work);
+    for (int64_t r = 0; r < rows; ++r) {
+      attention_merge(shape, work.total_maximum[r], work.total_sum[r], work.total + r * dp, work.maximum[r], work.sum[r],
+                      work.output + r * dp);
+    }
+  }
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t row = tile.row + r / shape.heads_per_kv, head = kv_head * shape.heads_per_kv + r % shape.heads_per_kv;
+    float* out = args.out.as<float>() + row * args.out.strides[0] + head * shape.head_dim;
+    attention_finish(shape, work.total_sum[r], work.total + r * dp, out);
+  }
+}
+
+float* partial(const State& state, const KernelArgs& args, int64_t row, int64_t head, int64_t range) {
+  const int64_t index = (row * state.shape.heads + head) * state.shape.max_ranges + range;
+  return reinterpret_cast<float*>(args.scratch + state.partials_offset) + index * partial_floats(state.shape);
+}
+
+void run_split(const State& state, const KernelArgs& args, AttentionTile tile, int64_t kv_head, int64_t index,
+               AttentionWorkspace& work) {
+  const AttentionShape& shape = state.shape;
+  const Ranges ranges = ranges_of(shape, args.in[3].as<int32_t>(), tile.row, tile.rows);
+  const int64_t range = ranges.begin + index;
+  if (range >= ranges.end) return;
+  attention_load(shape, args, tile, kv_head, work);
+  attention_range(shape, state.gemm, args, tile, kv_head, range, work);
+  for (int64_t r = 0; r < tile.rows * shape.heads_per_kv; ++r) {
+    const int64_t head = kv_head * shape.heads_per_kv + r % shape.heads_per_kv;
+    float* to = partial(state, args, tile.row + r / shape.heads_per_kv, head, range);
+    to[0] = work.maximum[r];
+    to[1] = work.sum[r];
+    std::copy_n(work.output + r * shape.padded_dim, shape.padded_dim, to + 16);
+  }
+}
+
+void merge_split(const State& state, const KernelArgs& args, AttentionWorkspace& work) {
+  const AttentionShape& shape = state.shape;
+  const int64_t items = shape.rows * shape.heads;
+  const int64_t begin = items * args.worker.index / args.worker.count, end = items * (args.worker.index + 1) / args.worker.count;
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t row = item / shape.heads, head = item % shape.heads;
+    float maximum, sum;
+    attention_clear(shape, maximum, sum, work.total);
+    const Ranges ranges = ranges_of(shape, args.in[3].as<int32_t>(), row, 1);
+    for (int64_t range = ranges.begin; range < ranges.end; ++range) {
+      const float* from = partial(state, args, row, head, range);
+      attention_merge(shape, maximum, sum, work.total, from[0], from[1], from + 16);
+    }
+    float* out = args.out.as<float>() + row * args.out.strides[0] + head * shape.head_dim;
+    attention_finish(shape, sum, work.total, out);
+  }
+}
+
+void store_rows(const AttentionShape& shape, const KernelArgs& args) {
+  const int64_t blocks = (shape.rows + page_positions - 1) / page_positions;
+  for (int64_t item = args.worker.index; item < blocks * shape.kv_heads; item += args.worker.count) {
+    const int64_t begin = item / shape.kv_heads * page_positions;
+    attention_store(shape, args, begin, std::min(begin + page_positions, shape.rows), item % shape.kv_heads);
+  }
+}
+
+void run(const void* opaque, const KernelArgs& args) {
+  const State& state = *static_cast<const State*>(opaque);
+  const AttentionShape& shape = state.shape;
+  Plan& plan = *reinterpret_cast<Plan*>(args.scratch);
+  auto* tiles = reinterpret_cast<AttentionTile*>(args.scratch + state.tiles_offset);
+  if (args.worker.index == 0) make_plan(shape, args, plan, tiles);
+  store_rows(shape, args);
+  args.worker.barrier();
+  AttentionWorkspace work(shape, args.scratch + state.work_offset + static_cast<size_t>(args.worker.index) * state.work_bytes);
+  const int64_t pieces = plan.split ? plan.ranges : 1, items = plan.tiles * shape.kv_heads * pieces;
+  for (int64_t item; (item = args.counters[0].fetch_add(1)) < items;) {
+    // Late tiles see the most positions, so they come first; the tiles of one kv head follow each other.
+    const int64_t tile = plan.tiles - 1 - item / pieces % plan.tiles, kv_head = item / pieces / plan.tiles;
+    if (plan.split) run_split(state, args, tiles[tile], kv_head, item % pieces, work);
+    else run_tile(state, args, tiles[tile], kv_head, work);
+  }
+  if (!plan.split) return;
+  args.worker.barrier();
+  merge_split(state, args, work);
+}
+
+AttentionShape shape_of(const Call& call) {
+  AttentionShape s;
+  s.rows = call.in[0].shape[0];
+  s.heads = call.attrs().i("heads");
+  s.kv_heads = call.attrs().i("kv_heads");
+  s.head_dim = call.in[0].shape[1] / s.heads;
+  s.padded_dim = (s.head_dim + 15) / 16 * 16;
+  s.heads_per_kv = s.heads / s.kv_heads;
+  s.max_pages = call.in[5].shape[1];
+  s.max_ranges = (s.max_pages + range_pages - 1) / range_pages;
+  s.window = call.attrs().i("window", 0);
+  s.softcap = static_cast<float>(call.attrs().f("softcap", 0));
+  constexpr double log2_e = 1.4426950408889634;
+  s.scale = static_cast<float>(call.attrs().f("scale") * (s.softcap != 0 ? 1 : log2_e));
+  s.tile_tokens = std::min(std::max<int64_t>(1, rows_per_tile / s.heads_per_kv), std::max<int64_t>(1, s.rows));
+  s.tile_rows = s.tile_tokens * s.heads_per_kv;
+  return s;
+}
+
+const char* rejects(const Call& call) {
+  for (int i = 0; i < 3; ++i) {
+    if (call.in[i].dtype != DType::f32) return "q, k and v must be f32";
+    if (call.strides[i][1] != 1) return "the columns of q, k and v must stand side by side";
+  }
+  for (int i = 3; i < 8; ++i) {
+    if (call.strides[i] != contiguous_strides(call.in[i].shape)) return "positions, tables and pages must be contiguous";
+  }
+  if (call.in[6].dtype != DType::f16 || call.in[7].dtype != DType::f16) return "pages must be f16";
+  if (call.in[6].shape[3] != page_positions) return "pages must hold 32 positions";
+  return nullptr;
+}
+
+// How long the contexts will be is not known: a quarter of what the table can hold.
+float cost(const Call& call, double flops_per_ns) {
+  const AttentionShape s = shape_of(call);
+  const double positions = static_cast<double>(s.max_pages * page_positions) / 4;
+  const double flops = 4.0 * static_cast<double>(s.rows * s.heads * s.head_dim) * positions;
+  const double bytes = 4.0 * static_cast<double>(s.kv_heads * s.head_dim) * positions;
+  return static_cast<float>(std::max(flops / flops_per_ns, bytes / 10) / call.threads + 1000);
+}
+
+template <Isa isa>
+Bound bind(const Call& call) {
+  auto state = std::make_shared<State>();
+  state->shape = shape_of(call);
+  const AttentionShape& s = state->shape;
+  state->gemm = GemmFloat(isa, DType::f16);
+  const auto align = [](size_t bytes) { return (bytes + 63) / 64 * 64; };
+  state->tiles_offset = align(sizeof(Plan));
+  state->work_offset = state->tiles_offset + align(static_cast<size_t>(s.rows) * sizeof(AttentionTile));
+  state->work_bytes = AttentionWorkspace::bytes(s);
+  state->partials_offset = state->work_offset + state->work_bytes * static_cast<size_t>(call.threads);
+  const int64_t split_rows = call.threads > 1 && s.rows <= max_split_rows && s.max_ranges > 1 ? s.rows : 0;
+  const size_t partials = static_cast<size_t>(split_rows * s.heads * s.max_ranges * partial_floats(s)) * sizeof(float);
+  Bound bound;
+  bound.run = run;
+  bound.scratch_bytes = state->partials_offset + partials;
+  bound.detail = message("pages of 32, ranges of 512, tiles of ", s.tile_rows, " rows, ", name(isa));
+  bound.state = std::move(state);
+  return bound;
+}
+
+}  // namespace
+
+void register_attention() {
+  register_kernel({.name = "attention_avx2", .op = "attention", .isa = Isa::avx2, .rejects = rejects,
+                   .cost = [](const Call& call) { return cost(call, 60); }, .bind = bind<Isa::avx2>});
+  register_kernel({.name = "attention_avx512", .op = "attention", .isa = Isa::avx512vnni, .rejects = rejects,
+                   .cost = [](const Call& call) { return cost(call, 100); }, .bind = bind<Isa::avx512vnni>});
+}
+
+}  // namespace nibble::jit

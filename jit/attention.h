@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// Attention over pages of 32 positions, in tiles: consecutive rows of one sequence times the query heads of one kv head.
+//
+// Same bits however rows are batched and work is split: positions are cut into fixed ranges of 512. Each range gives
+// every row one partial (maximum, sum, output), made page by page in order; partials are merged in order, always by the
+// same formula. A row that sees nothing of a page or range may pass through it: that changes nothing, since
+// exp2(0) = 1 exactly and hidden positions weigh 0 (only the sign of a zero could change, and the last step clears it).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "jit/gemm_float.h"
+#include "tensor/op.h"
+
+namespace nibble::jit {
+
+inline constexpr int page_positions = 32;
+inline constexpr int range_positions = 512;
+inline constexpr int range_pages = range_positions / page_positions;
+
+struct AttentionShape {
+  int64_t rows = 0, heads = 0, kv_heads = 0, head_dim = 0;
+  int64_t padded_dim = 0;   ///< head_dim rounded up to 16
+  int64_t heads_per_kv = 0;
+  int64_t max_pages = 0;    ///< columns of the page table
+  int64_t max_ranges = 0;
+  int64_t window = 0;
+  float scale = 1;          ///< of a score, log2(e) included unless there is a softcap
+  float softcap = 0;
+  int64_t tile_tokens = 0, tile_rows = 0;  ///< tile_rows = tile_tokens * heads_per_kv at most
+};
+
+/// Consecutive token rows of one sequence.
+struct AttentionTile {
+  int32_t row, rows;
+};
+
+/// One worker's buffers, 64-byte aligned parts of the scratch memory.
+struct AttentionWorkspace {
+  float *query;              ///< (tile_rows, head_dim), scaled
+  float *scores;             ///< (tile_rows, 32)
+  float *output, *total;     ///< (tile_rows, padded_dim): of the range, of all ranges so far
+  float *maximum, *sum;      ///< (tile_rows) of the range
+  float *total_maximum, *total_sum;
+  int32_t *first, *last;     ///< (tile_rows) positions that the row sees
+  uint16_t *values;          ///< (32, padded_dim): a V page whose head_dim is not a multiple of 16
+  static size_t bytes(const AttentionShape& shape);
+  AttentionWorkspace(const AttentionShape& shape, std::byte* at);
+};
+
+/// The state of one row after one range, as kept for merging: maximum, sum, 14 unused, output (padded_dim).
+inline int64_t partial_floats(const AttentionShape& shape) { return 16 + shape.padded_dim; }
+
+/// Writes rows [begin, end) of k and v at their positions, for one kv head.
+void attention_store(const AttentionShape& shape, const KernelArgs& args, int64_t begin, int64_t end, int64_t kv_head);
+
+/// Fills query, first and last for a tile and kv head; the totals are cleared.
+void attention_load(const AttentionShape& shape, const KernelArgs& args, AttentionTile tile, int64_t kv_head,
+                    AttentionWorkspace& work);
+/// The partial of range `range` into maximum, sum, output.
+void attention_range(const AttentionShape& shape, const GemmFloat& gemm, const KernelArgs& args, AttentionTile tile,
+                     int64_t kv_head, int64_t range, AttentionWorkspace& work);
+
+/// (maximum, sum, output) of what came before, merged with the next range's.
+void attention_merge(const AttentionShape& shape, float& total_maximum, float& total_sum, float* total, float maximum,
+                     float sum, const float* output);
+/// total / sum into head_dim floats.
+void attention_finish(const AttentionShape& shape, float sum, const float* total, float* out);
+/// Maximum and sum before any position.
+void attention_clear(const AttentionShape& shape, float& maximum, float& sum, float* output);
+
+/// Softmax of one row over one page, in place: hidden scores weigh 0. first, last: the row's positions, relative to the page.
+/// Updates maximum and sum and returns the factor for what the row has gathered so far.
+float attention_softmax(const AttentionShape& shape, float* scores, int64_t first, int64_t last, float& maximum, float& sum);
+void attention_scale(float* output, int64_t count, float factor);
+
+}  // namespace nibble::jit

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <cstring>
+
+#include "jit/attention.h"
+
+namespace nibble::jit {
+
+namespace {
+
+size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+/// Hands out the parts of a block of memory, or only counts when there is none.
+struct Carver {
+  std::byte* at;
+  size_t used = 0;
+  template <class T>
+  T* take(int64_t count) {
+    T* part = at ? reinterpret_cast<T*>(at + used) : nullptr;
+    used += aligned(static_cast<size_t>(count) * sizeof(T));
+    return part;
+  }
+};
+
+size_t carve(const AttentionShape& s, std::byte* at, AttentionWorkspace* work) {
+  Carver carver{at};
+  AttentionWorkspace& w = *work;
+  w.query = carver.take<float>(s.tile_rows * s.head_dim);
+  w.scores = carver.take<float>(s.tile_rows * page_positions);
+  w.output = carver.take<float>(s.tile_rows * s.padded_dim);
+  w.total = carver.take<float>(s.tile_rows * s.padded_dim);
+  w.maximum = carver.take<float>(s.tile_rows);
+  w.sum = carver.take<float>(s.tile_rows);
+  w.total_maximum = carver.take<float>(s.tile_rows);
+  w.total_sum = carver.take<float>(s.tile_rows);
+  w.first = carver.take<int32_t>(s.tile_rows);
+  w.last = carver.take<int32_t>(s.tile_rows);
+  w.values = carver.take<uint16_t>(s.padded_dim == s.head_dim ? 0 : page_positions * s.padded_dim);
+  return carver.used;
+}
+
+/// The page's values with rows of a multiple of 16: the page itself, or a copy.
+const uint16_t* padded_values(const AttentionShape& shape, const uint16_t* page, int64_t slots, uint16_t* copy) {
+  if (shape.padded_dim == shape.head_dim) return page;
+  for (int64_t slot = 0; slot < slots; ++slot) {
+    uint16_t* row = copy + slot * shape.padded_dim;
+    std::memcpy(row, page + slot * shape.head_dim, static_cast<size_t>(shape.head_dim) * sizeof(uint16_t));
+    std::fill(row + shape.head_dim, row + shape.padded_dim, uint16_t{0});
+  }
+  return copy;
+}
+
+/// Rows [begin, end) against one page; first_position is the page's.
+void page_step(const AttentionShape& shape, const GemmFloat& gemm, const uint16_t* keys, const uint16_t* values,
+               int64_t first_position, int64_t slots, int64_t begin, int64_t end, AttentionWorkspace& work) {
+  const int64_t d = shape.head_dim, dp = shape.padded_dim, count = end - begin;
+  float* scores = work.scores + begin * page_positions;
+  gemm.run({.a = work.query + begin * d,
+            .a_stride = d * 4,
+            .b = keys,
+            .b_stride = page_positions * 2,
+            .b_panel = 32,
+            .c = scores,
+            .c_stride = page_positions * 4,
+            .k = d,
+            .accumulate = 0},
+           count, page_positions / 16);
+  for (int64_t r = begin; r < end; ++r) {
+    const float factor = attention_softmax(shape, work.scores + r * page_positions, work.first[r] - first_position,
+                                           work.last[r] - first_position, work.maximum[r], work.sum[r]);
+    if (factor != 1.0f) attention_scale(work.output + r * dp, dp, factor);
+  }
+  // Slots behind the tile's last position may hold anything, so they are left out; fma(0, v, x) would be x anyway.
+  gemm.run({.a = scores,
+            .a_stride = page_positions * 4,
+            .b = padded_values(shape, values, slots, work.values),
+            .b_stride = dp * 2,
+            .b_panel = 32,
+            .c = work.output + begin * dp,
+            .c_stride = dp * 4,
+            .k = slots,
+            .accumulate = 1},
+           count, dp / 16);
+}
+
+}  // namespace
+
+size_t AttentionWorkspace::bytes(const AttentionShape& shape) {
+  AttentionWorkspace unused(shape, nullptr);
+  return carve(shape, nullptr, &unused);
+}
+AttentionWorkspace::AttentionWorkspace(const AttentionShape& shape, std::byte* at) { carve(shape, at, this); }
+
+void attention_range(const AttentionShape& shape, const GemmFloat& gemm, const KernelArgs& args, AttentionTile tile,
+                     int64_t kv_head, int64_t range, AttentionWorkspace& work) {
+  const int64_t rows = tile.rows * shape.heads_per_kv;
+  for (int64_t r = 0; r < rows; ++r) attention_clear(shape, work.maximum[r], work.sum[r], work.output + r * shape.padded_dim);
+  const int64_t first = *std::min_element(work.first, work.first + rows), last = *std::max_element(work.last, work.last + rows);
+  const int64_t begin_page = std::max(range * range_pages, first / page_positions);
+  const int64_t end_page = std::min((range + 1) * range_pages, last / page_positions + 1);
+  const int32_t* table = args.in[5].as<int32_t>() + args.in[4].as<int32_t>()[tile.row] * shape.max_pages;
+  for (int64_t p = begin_page; p < end_page; ++p) {
+    const int64_t position = p * page_positions, page_last = position + page_positions - 1;
+    int64_t begin = 0, end = rows;
+    while (begin < end && (work.last[begin] < position || work.first[begin] > page_last)) ++begin;
+    while (begin < end && (work.last[end - 1] < position || work.first[end - 1] > page_last)) --end;
+    if (begin == end) continue;
+    const int64_t offset = (table[p] * shape.kv_heads + kv_head) * shape.head_dim * page_positions;
+    page_step(shape, gemm, args.in[6].as<uint16_t>() + offset, args.in[7].as<uint16_t>() + offset, position,
+              std::min<int64_t>(page_positions, last - position + 1), begin, end, work);
+  }
+}
+
+}  // namespace nibble::jit

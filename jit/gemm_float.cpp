@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "jit/gemm_float.h"
+
+#include <algorithm>
+
+#include "jit/gemm_float_emit.h"
+#include "tensor/check.h"
+
+namespace nibble::jit {
+
+namespace {
+
+struct Limits {
+  int rows, sums, columns;  ///< rows at most, vectors of sums, columns per vector
+};
+Limits limits(Isa isa) { return isa == Isa::avx512vnni ? Limits{12, 24, 16} : Limits{6, 12, 8}; }
+
+bool fits(Isa isa, int rows, int panels) {
+  const Limits l = limits(isa);
+  return rows <= l.rows && rows * panels * (16 / l.columns) <= l.sums;
+}
+
+}  // namespace
+
+std::string name(const GemmFloatKey& key) {
+  return message("gemm_f32_", nibble::name(key.b), "_f32_", int{key.rows}, "x", 16 * key.panels, "x1_", nibble::name(key.isa));
+}
+
+GemmFloatFn gemm_float(const GemmFloatKey& key) {
+  NIBBLE_CHECK(key.rows >= 1 && key.panels >= 1 && key.panels <= GemmFloat::max_panels && fits(key.isa, key.rows, key.panels),
+               name(key), ": the sums don't fit the registers");
+  return emit_gemm_float(key);
+}
+
+GemmFloat::GemmFloat(Isa isa, DType b) : rows_(limits(isa).rows) {
+  for (int rows = 1; rows <= rows_; ++rows) {
+    for (int panels : {1, 2, 4}) {
+      if (!fits(isa, rows, panels)) continue;
+      fn_[rows][panels] = gemm_float({isa, b, static_cast<uint8_t>(rows), static_cast<uint8_t>(panels)});
+    }
+  }
+}
+
+int GemmFloat::panels_per_tile(int rows) const {
+  int panels = max_panels;
+  while (!fn_[std::min(rows, rows_)][panels]) --panels;
+  return panels;
+}
+
+void GemmFloat::run_rows(GemmFloatArgs args, int rows, int64_t panels) const {
+  const auto* b = static_cast<const std::byte*>(args.b);
+  while (panels > 0) {
+    int step = max_panels;
+    while (step > panels || !fn_[rows][step]) step /= 2;
+    args.b = b;
+    fn_[rows][step](&args);
+    b += step * args.b_panel;
+    args.c += 16 * step;
+    panels -= step;
+  }
+}
+
+void GemmFloat::run(GemmFloatArgs args, int64_t rows, int64_t panels) const {
+  // Tiles of equal height: 7 rows are faster as 4 + 3 than as 6 + 1.
+  const int64_t tiles = (rows + rows_ - 1) / rows_;
+  const auto* a = reinterpret_cast<const std::byte*>(args.a);
+  auto* c = reinterpret_cast<std::byte*>(args.c);
+  for (int64_t t = 0; t < tiles; ++t) {
+    const int64_t begin = rows * t / tiles, end = rows * (t + 1) / tiles;
+    args.a = reinterpret_cast<const float*>(a + begin * args.a_stride);
+    args.c = reinterpret_cast<float*>(c + begin * args.c_stride);
+    run_rows(args, static_cast<int>(end - begin), panels);
+  }
+}
+
+}  // namespace nibble::jit

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// Microkernels C (+)= A x B of f32 rows with f16, bf16 or f32 columns in panels of 16. Every element of C is one chain
+// fma(a[k], b[k], c) with k rising, so neither tile, instruction set nor a cut along k changes a bit.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "tensor/cpu.h"
+#include "tensor/dtype.h"
+
+namespace nibble::jit {
+
+/// Read by the generated code: field order matters. Strides in bytes.
+struct GemmFloatArgs {
+  const float* a;        ///< rows of k floats
+  int64_t a_stride;
+  const void* b;         ///< per k 16 elements of each panel
+  int64_t b_stride;      ///< from one k to the next
+  int64_t b_panel;       ///< from one panel to the next
+  float* c;              ///< 16 floats per panel, side by side
+  int64_t c_stride;
+  int64_t k;
+  int64_t accumulate;    ///< 0: C starts at zero
+};
+using GemmFloatFn = void (*)(const GemmFloatArgs*);
+
+/// All that the emitted bytes depend on.
+struct GemmFloatKey {
+  Isa isa = Isa::avx2;  ///< avx2 or avx512vnni
+  DType b = DType::f16;
+  uint8_t rows = 1, panels = 1;
+  bool operator==(const GemmFloatKey&) const = default;
+};
+std::string name(const GemmFloatKey& key);  ///< "gemm_f32_f16_f32_6x16x1_avx2"
+/// Emitted once per process and key. Throws Error when the registers don't suffice. Thread safe.
+GemmFloatFn gemm_float(const GemmFloatKey& key);
+
+/// The kernels of one instruction set and element type, for any number of rows and panels.
+class GemmFloat {
+ public:
+  static constexpr int max_rows = 12, max_panels = 4;
+  GemmFloat() = default;
+  GemmFloat(Isa isa, DType b);
+  int rows_per_tile() const { return rows_; }
+  /// Panels that the widest kernel for this many rows takes at once.
+  int panels_per_tile(int rows) const;
+  /// args.a, .b and .c at the first row and panel.
+  void run(GemmFloatArgs args, int64_t rows, int64_t panels) const;
+
+ private:
+  void run_rows(GemmFloatArgs args, int rows, int64_t panels) const;
+  int rows_ = 0;
+  GemmFloatFn fn_[max_rows + 1][max_panels + 1] = {};
+};
+
+}  // namespace nibble::jit

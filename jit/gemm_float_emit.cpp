@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+// Register plan
+//   avx2     ymm0-11 sums, row-major | ymm12-13 the two halves of a panel | ymm14-15 broadcast a
+//   avx512   zmm0-23 sums, row-major | zmm24-27 one panel each            | a by {1to16}
+//   rsi, rcx, r8, r9: rows 0, 3, 6, 9 of A | rdx its stride | r10 B | r11, rax, rbx: its k, panel and 3-panel strides | r12 k
+// Inner loop, avx2 f16 2x16:
+//   vcvtph2ps ymm12,[r10]; vcvtph2ps ymm13,[r10+16]; add r10,r11
+//   vbroadcastss ymm14,[rsi]; vfmadd231ps ymm0,ymm12,ymm14; vfmadd231ps ymm1,ymm13,ymm14
+//   vbroadcastss ymm15,[rsi+rdx]; vfmadd231ps ymm2,ymm12,ymm15; vfmadd231ps ymm3,ymm13,ymm15
+#include "jit/gemm_float_emit.h"
+
+#include <xbyak/xbyak.h>
+
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <tuple>
+
+namespace nibble::jit {
+
+namespace {
+
+class Emitter : public Xbyak::CodeGenerator {
+ public:
+  explicit Emitter(const GemmFloatKey& key)
+      : CodeGenerator(4096, Xbyak::AutoGrow), key_(key), wide_(key.isa == Isa::avx512vnni), vectors_(wide_ ? 1 : 2) {
+    emit();
+    readyRE();
+  }
+
+ private:
+  static constexpr int unroll = 4;
+
+  void emit() {
+    push(rbx);
+    push(r12);
+    load_or_clear_sums();
+    load_pointers();
+    Xbyak::Label loop, tail, tail_loop, done;
+    sub(r12, unroll);
+    jl(tail, T_NEAR);
+    align(32);
+    L(loop);
+    for (int u = 0; u < unroll; ++u) step(4 * u);
+    advance_a(4 * unroll);
+    sub(r12, unroll);
+    jge(loop, T_NEAR);
+    L(tail);
+    add(r12, unroll);
+    jz(done, T_NEAR);
+    L(tail_loop);
+    step(0);
+    advance_a(4);
+    dec(r12);
+    jnz(tail_loop, T_NEAR);
+    L(done);
+    store_sums();
+    vzeroupper();
+    pop(r12);
+    pop(rbx);
+    ret();
+  }
+
+  Xbyak::Xmm vector(int index) const {
+    if (wide_) return Xbyak::Zmm(index);
+    return Xbyak::Ymm(index);
+  }
+  Xbyak::Xmm sum(int row, int panel, int v) const { return vector((row * key_.panels + panel) * vectors_ + v); }
+  int width() const { return wide_ ? 64 : 32; }
+
+  template <class Body>
+  void for_each_sum(Body body) {
+    mov(rsi, ptr[rdi + offsetof(GemmFloatArgs, c)]);
+    mov(rdx, ptr[rdi + offsetof(GemmFloatArgs, c_stride)]);
+    for (int row = 0; row < key_.rows; ++row) {
+      for (int panel = 0; panel < key_.panels; ++panel) {
+        for (int v = 0; v < vectors_; ++v) body(sum(row, panel, v), ptr[rsi + 64 * panel + width() * v]);
+      }
+      if (row + 1 < key_.rows) add(rsi, rdx);
+    }
+  }
+  void load_or_clear_sums() {
+    Xbyak::Label clear, done;
+    cmp(qword[rdi + offsetof(GemmFloatArgs, accumulate)], 0);
+    jz(clear, T_NEAR);
+    for_each_sum([this](const Xbyak::Xmm& x, const Xbyak::Address& c) { vmovups(x, c); });
+    jmp(done, T_NEAR);
+    L(clear);
+    for (int i = 0; i < key_.rows * key_.panels * vectors_; ++i) clear_vector(i);
+    L(done);
+  }
+  void clear_vector(int i) {
+    if (wide_) {
+      vpxord(Xbyak::Zmm(i), Xbyak::Zmm(i), Xbyak::Zmm(i));
+    } else {
+      vxorps(Xbyak::Ymm(i), Xbyak::Ymm(i), Xbyak::Ymm(i));
+    }
+  }
+  void store_sums() {
+    for_each_sum([this](const Xbyak::Xmm& x, const Xbyak::Address& c) { vmovups(c, x); });
+  }
+
+  void load_pointers() {
+    mov(rsi, ptr[rdi + offsetof(GemmFloatArgs, a)]);
+    mov(rdx, ptr[rdi + offsetof(GemmFloatArgs, a_stride)]);
+    const Xbyak::Reg64 rows[] = {rsi, rcx, r8, r9};
+    lea(rax, ptr[rdx + rdx * 2]);
+    for (int i = 1; i * 3 < key_.rows; ++i) lea(rows[i], ptr[rows[i - 1] + rax]);
+    mov(r10, ptr[rdi + offsetof(GemmFloatArgs, b)]);
+    mov(r11, ptr[rdi + offsetof(GemmFloatArgs, b_stride)]);
+    mov(rax, ptr[rdi + offsetof(GemmFloatArgs, b_panel)]);
+    if (key_.panels > 3) lea(rbx, ptr[rax + rax * 2]);
+    mov(r12, ptr[rdi + offsetof(GemmFloatArgs, k)]);
+  }
+  void advance_a(int bytes) {
+    const Xbyak::Reg64 rows[] = {rsi, rcx, r8, r9};
+    for (int i = 0; i * 3 < key_.rows; ++i) add(rows[i], bytes);
+  }
+
+  Xbyak::RegExp a_row(int row) const {
+    const Xbyak::Reg64 bases[] = {rsi, rcx, r8, r9};
+    const Xbyak::Reg64& base = bases[row / 3];
+    if (row % 3 == 0) return Xbyak::RegExp(base);
+    return base + rdx * (row % 3);
+  }
+  Xbyak::RegExp b_panel(int panel) const {
+    if (panel == 0) return Xbyak::RegExp(r10);
+    if (panel == 3) return r10 + rbx;
+    return r10 + rax * panel;
+  }
+  void load_b(const Xbyak::Xmm& x, int panel, int v) {
+    const int element = static_cast<int>(element_bytes(key_.b));
+    const Xbyak::RegExp at = b_panel(panel) + v * (width() / 4) * element;
+    if (key_.b == DType::f32) {
+      vmovups(x, ptr[at]);
+    } else if (key_.b == DType::f16) {
+      if (wide_) vcvtph2ps(Xbyak::Zmm(x.getIdx()), yword[at]);
+      else vcvtph2ps(Xbyak::Ymm(x.getIdx()), xword[at]);
+    } else {
+      if (wide_) vpmovzxwd(Xbyak::Zmm(x.getIdx()), yword[at]);
+      else vpmovzxwd(Xbyak::Ymm(x.getIdx()), xword[at]);
+      vpslld(x, x, 16);
+    }
+  }
+
+  /// One k, `offset` bytes into the rows of A.
+  void step(int offset) {
+    if (wide_) step_avx512(offset);
+    else step_avx2(offset);
+    add(r10, r11);
+  }
+  void step_avx512(int offset) {
+    for (int panel = 0; panel < key_.panels; ++panel) load_b(Xbyak::Zmm(24 + panel), panel, 0);
+    for (int row = 0; row < key_.rows; ++row) {
+      for (int panel = 0; panel < key_.panels; ++panel) {
+        vfmadd231ps(sum(row, panel, 0), Xbyak::Zmm(24 + panel), ptr_b[a_row(row) + offset]);
+      }
+    }
+  }
+  void step_avx2(int offset) {
+    for (int panel = 0; panel < key_.panels; ++panel) {
+      load_b(Xbyak::Ymm(12), panel, 0);
+      load_b(Xbyak::Ymm(13), panel, 1);
+      for (int row = 0; row < key_.rows; ++row) {
+        const Xbyak::Ymm x(14 + row % 2);
+        // Two rows or fewer keep their broadcasts for all panels.
+        if (panel == 0 || key_.rows > 2) vbroadcastss(x, dword[a_row(row) + offset]);
+        vfmadd231ps(sum(row, panel, 0), Xbyak::Ymm(12), x);
+        vfmadd231ps(sum(row, panel, 1), Xbyak::Ymm(13), x);
+      }
+    }
+  }
+
+  const GemmFloatKey key_;
+  const bool wide_;
+  const int vectors_;  // per panel
+};
+
+}  // namespace
+
+GemmFloatFn emit_gemm_float(const GemmFloatKey& key) {
+  using Id = std::tuple<Isa, DType, int, int>;
+  static std::mutex mutex;
+  static std::map<Id, std::unique_ptr<Emitter>> codes;
+  const std::lock_guard lock(mutex);
+  auto& code = codes[Id(key.isa, key.b, key.rows, key.panels)];
+  if (!code) code = std::make_unique<Emitter>(key);
+  return code->getCode<GemmFloatFn>();
+}
+
+}  // namespace nibble::jit
