@@ -1,4 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "jit/jit.h"
 
-namespace nibble::jit {}
+#include "jit/float_kernels.h"
+
+namespace nibble::jit {
+
+void register_kernels() { register_float_kernels(); }
+
+}  // namespace nibble::jit

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "jit/jit.h"
+#include "tensor/cpu.h"
+#include "tests/jit/kernel_runner.h"
+#include "tests/support/compare.h"
+#include "tests/support/guarded.h"
+#include "tests/support/reference.h"
+
+namespace nibble {
+
+namespace {
+
+struct Model {
+  int64_t heads = 4, kv_heads = 2, d = 64, window = 0;
+  double softcap = 0;
+  double scale() const { return 1 / std::sqrt(static_cast<double>(d)); }
+};
+
+struct TokenRow {
+  int32_t sequence, position;
+};
+
+std::vector<TokenRow> positions(int32_t sequence, int32_t begin, int32_t end) {
+  std::vector<TokenRow> rows;
+  for (int32_t p = begin; p < end; ++p) rows.push_back({sequence, p});
+  return rows;
+}
+
+/// Uniform in [-1, 1), fixed by its arguments alone, rounded to f16 so that pages hold it exactly.
+float value(int what, int64_t sequence, int64_t position, int64_t i) {
+  uint64_t x = static_cast<uint64_t>(what) * 0x9e3779b97f4a7c15u + static_cast<uint64_t>(sequence) * 0xbf58476d1ce4e5b9u +
+               static_cast<uint64_t>(position) * 0x94d049bb133111ebu + static_cast<uint64_t>(i) * 0xd6e8feb86659fd93u;
+  for (int round = 0; round < 3; ++round) x = (x ^ (x >> 29)) * 0xbf58476d1ce4e5b9u;
+  return f16_to_f32(f32_to_f16(static_cast<float>(static_cast<double>(x >> 11) * 0x1p-52 - 1)));
+}
+
+/// Pages of some sequences, taken in a scattered order; memory that is not written holds NaN.
+class Cache {
+ public:
+  Cache(const Model& model, int sequences, int max_pages)
+      : model_(model), max_pages_(max_pages), pages_(sequences * max_pages), table_(pages_),
+        k_(bytes()), v_(bytes()) {
+    for (int i = 0; i < pages_; ++i) table_[i] = static_cast<int32_t>((i * 7 + 3) % pages_);  // 7 must not divide the count
+    NIBBLE_CHECK(pages_ % 7 != 0, "pages");
+    std::memset(k_.data(), 0xff, k_.size());
+    std::memset(v_.data(), 0xff, v_.size());
+  }
+
+  /// Runs one call on these rows; q, k and v are column slices of one joined matrix. -> (rows, heads * d)
+  std::vector<float> run(std::string_view kernel, const std::vector<TokenRow>& rows, int threads) {
+    const int64_t m = static_cast<int64_t>(rows.size()), q_size = model_.heads * model_.d, kv_size = model_.kv_heads * model_.d;
+    const int64_t joined = q_size + 2 * kv_size;
+    test::Guarded x(static_cast<size_t>(m * joined) * 4), y(static_cast<size_t>(m * q_size) * 4);
+    std::vector<int32_t> position(rows.size()), sequence(rows.size());
+    for (int64_t i = 0; i < m; ++i) {
+      position[i] = rows[i].position;
+      sequence[i] = rows[i].sequence;
+      for (int64_t j = 0; j < joined; ++j) x.as<float>()[i * joined + j] = element(rows[i], j);
+    }
+    const auto columns = [&](int64_t begin, int64_t size) {
+      Tensor t({Shape{m, size}, DType::f32}, x.as<float>() + begin);
+      t.strides = Shape{joined, 1};
+      return t;
+    };
+    const Shape k_shape{pages_, model_.kv_heads, model_.d, 32}, v_shape{pages_, model_.kv_heads, 32, model_.d};
+    const Tensor in[] = {columns(0, q_size), columns(q_size, kv_size), columns(q_size + kv_size, kv_size),
+                         Tensor({Shape{m}, DType::i32}, position.data()), Tensor({Shape{m}, DType::i32}, sequence.data()),
+                         Tensor({Shape{pages_ / max_pages_, max_pages_}, DType::i32}, table_.data()),
+                         Tensor({k_shape, DType::f16}, k_.data()), Tensor({v_shape, DType::f16}, v_.data())};
+    const Tensor out({Shape{m, q_size}, DType::f32}, y.data());
+    const Attrs attrs{{"heads", model_.heads}, {"kv_heads", model_.kv_heads}, {"scale", model_.scale()},
+                      {"window", model_.window}, {"softcap", model_.softcap}};
+    ThreadPool pool(threads);
+    test::KernelRunner runner("attention", kernel, in, out.desc, attrs, threads);
+    runner.run(pool, in, out);
+    return {y.as<float>(), y.as<float>() + m * q_size};
+  }
+  /// What a call of all rows 0..length-1 gives, by the double reference; one sequence.
+  test::Doubles expected(int32_t sequence, int64_t length) const {
+    const int64_t q_size = model_.heads * model_.d, kv_size = model_.kv_heads * model_.d;
+    test::Floats q, k, v;
+    for (int32_t p = 0; p < length; ++p) {
+      for (int64_t j = 0; j < q_size; ++j) q.push_back(element({sequence, p}, j));
+      for (int64_t j = 0; j < kv_size; ++j) k.push_back(element({sequence, p}, q_size + j));
+      for (int64_t j = 0; j < kv_size; ++j) v.push_back(element({sequence, p}, q_size + kv_size + j));
+    }
+    return test::attention(q, k, v, {length, model_.heads, model_.kv_heads, model_.d, model_.scale(), model_.window, model_.softcap});
+  }
+  /// |value| <= 1. A score errs by at most `score` (its dot product, the scale, softcap and exponent), a weight by twice
+  /// that relatively, and sums of n weights by n roundings.
+  double bound(int64_t length) const {
+    const double d = static_cast<double>(model_.d), size = d * model_.scale();
+    const double score = test::f32_epsilon * (2 * d + 8) * size + (model_.softcap != 0 ? 8 * test::f32_epsilon * model_.softcap : 0);
+    return 4 * score + 2 * test::f32_epsilon * static_cast<double>(length + 32);
+  }
+
+ private:
+  static float element(TokenRow row, int64_t j) { return value(1, row.sequence, row.position, j); }
+  size_t bytes() const { return static_cast<size_t>(pages_ * model_.kv_heads * model_.d * 32) * 2; }
+  Model model_;
+  int64_t max_pages_, pages_;
+  std::vector<int32_t> table_;
+  test::Guarded k_, v_;
+};
+
+class Attention : public testing::TestWithParam<std::pair<Isa, const char*>> {
+ protected:
+  void SetUp() override {
+    jit::register_kernels();
+    if (!usable(GetParam().first)) GTEST_SKIP() << "needs " << name(GetParam().first);
+  }
+  const char* kernel() const { return GetParam().second; }
+  void expect_reference(const Model& model, int32_t length, int threads) {
+    Cache cache(model, 1, (length + 31) / 32 + ((length + 31) / 32 % 7 == 0));
+    const auto got = cache.run(kernel(), positions(0, 0, length), threads);
+    EXPECT_TRUE(test::close(got, cache.expected(0, length), cache.bound(length),
+                            message("d ", model.d, ", ", model.heads, "/", model.kv_heads, " heads, ", length)));
+  }
+};
+
+TEST_P(Attention, MatchesReferenceForHeadSizes) {
+  for (int64_t d : {8, 16, 20, 64, 80, 96, 128, 256}) expect_reference({.heads = 2, .kv_heads = 1, .d = d}, 45, 1);
+}
+TEST_P(Attention, MatchesReferenceForHeadCounts) {
+  for (auto [heads, kv_heads] : {std::pair{1, 1}, {3, 3}, {6, 2}, {7, 1}, {14, 2}, {64, 1}}) {
+    expect_reference({.heads = heads, .kv_heads = kv_heads, .d = 16}, 70, 2);
+  }
+}
+TEST_P(Attention, MatchesReferenceBeyondOneRange) {
+  for (int length : {31, 32, 33, 512, 513, 1100}) expect_reference({.heads = 2, .kv_heads = 1, .d = 16}, length, 2);
+}
+TEST_P(Attention, MatchesReferenceWithWindowAndSoftcap) {
+  for (int64_t window : {1, 5, 32, 33, 600}) expect_reference({.heads = 2, .kv_heads = 2, .d = 16, .window = window}, 700, 2);
+  expect_reference({.heads = 2, .kv_heads = 2, .d = 32, .softcap = 0.5}, 100, 1);
+}
+
+TEST_P(Attention, ChunksAndThreadsGiveSameBits) {
+  for (int64_t window : {0, 40, 520}) {
+    const Model model{.heads = 6, .kv_heads = 2, .d = 24, .window = window, .softcap = window == 40 ? 1.0 : 0.0};
+    constexpr int32_t length = 1090;
+    Cache whole(model, 1, 36);
+    const auto want = whole.run(kernel(), positions(0, 0, length), 1);
+    for (int chunk : {1, 7, 64, 500}) {
+      for (int threads : {1, 2}) {
+        if (chunk == 1 && threads == 1 && window != 0) continue;
+        Cache cache(model, 1, 36);
+        std::vector<float> got;
+        for (int32_t p = 0; p < length; p += chunk) {
+          const auto part = cache.run(kernel(), positions(0, p, std::min(p + chunk, length)), threads);
+          got.insert(got.end(), part.begin(), part.end());
+        }
+        EXPECT_TRUE(test::same_bits(got, want, message("chunks of ", chunk, ", threads ", threads, ", window ", window)));
+      }
+    }
+  }
+}
+
+TEST_P(Attention, BatchesOfSequencesGiveSameBits) {
+  const Model model{.heads = 4, .kv_heads = 1, .d = 32};
+  const int32_t lengths[] = {3, 530, 1040, 64};
+  std::vector<TokenRow> prompts, batch;
+  std::vector<float> want;
+  for (int32_t s = 0; s < 4; ++s) {
+    Cache alone(model, 4, 34);
+    alone.run(kernel(), positions(s, 0, lengths[s]), 1);
+    const auto last = alone.run(kernel(), {{s, lengths[s]}}, 1);
+    want.insert(want.end(), last.begin(), last.end());
+    const auto rows = positions(s, 0, lengths[s]);
+    prompts.insert(prompts.end(), rows.begin(), rows.end());
+    batch.push_back({s, lengths[s]});
+  }
+  for (int threads : {1, 2, 3}) {
+    Cache cache(model, 4, 34);
+    cache.run(kernel(), prompts, threads);
+    EXPECT_TRUE(test::same_bits(cache.run(kernel(), batch, threads), want, message("threads ", threads)));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Isas, Attention,
+                         testing::Values(std::pair{Isa::avx2, "attention_avx2"}, std::pair{Isa::avx512vnni, "attention_avx512"}),
+                         [](const auto& isa) { return std::string(name(isa.param.first)); });
+
+TEST(AttentionAvx512, GivesTheBitsOfAvx2) {
+  jit::register_kernels();
+  if (!usable(Isa::avx512vnni)) GTEST_SKIP() << "needs avx512vnni";
+  const Model model{.heads = 6, .kv_heads = 2, .d = 40};
+  Cache a(model, 1, 20), b(model, 1, 20);
+  EXPECT_TRUE(test::same_bits(a.run("attention_avx512", positions(0, 0, 90), 1), b.run("attention_avx2", positions(0, 0, 90), 1), "avx512"));
+}
+
+}  // namespace
+
+}  // namespace nibble
