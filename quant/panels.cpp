@@ -18,24 +18,28 @@ struct alignas(64) Quads {
   uint32_t lane[8][panel_columns];
 };
 
-// SSE2 is part of x86-64, so this needs no dispatch; packing is bound by memory long before wider vectors help.
+// SSE2 is part of x86-64, so nothing here needs dispatch; packing is bound by memory long before wider vectors help.
+
+// Four columns, four k of dwords; `put(i, line)` gets k = i of the four.
+template <class Put>
+void transpose_dwords(__m128i a, __m128i b, __m128i c, __m128i d, Put put) {
+  const __m128i ab0 = _mm_unpacklo_epi32(a, b), ab1 = _mm_unpackhi_epi32(a, b);
+  const __m128i cd0 = _mm_unpacklo_epi32(c, d), cd1 = _mm_unpackhi_epi32(c, d);
+  put(0, _mm_unpacklo_epi64(ab0, cd0));
+  put(1, _mm_unpackhi_epi64(ab0, cd0));
+  put(2, _mm_unpacklo_epi64(ab1, cd1));
+  put(3, _mm_unpackhi_epi64(ab1, cd1));
+}
+
 void transpose(const uint8_t* codes, size_t stride, Quads& quads) {
   const auto row = [&](int column, int half) {
     return _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + static_cast<size_t>(column) * stride + 16 * half));
   };
-  for (int column = 0; column < panel_columns; column += 4) {
+  for (int c = 0; c < panel_columns; c += 4) {
     for (int half = 0; half < 2; ++half) {
-      const __m128i a = row(column, half), b = row(column + 1, half), c = row(column + 2, half),
-                    d = row(column + 3, half);
-      const __m128i ab0 = _mm_unpacklo_epi32(a, b), ab1 = _mm_unpackhi_epi32(a, b);
-      const __m128i cd0 = _mm_unpacklo_epi32(c, d), cd1 = _mm_unpackhi_epi32(c, d);
-      const auto put = [&](int quad, __m128i value) {
-        _mm_store_si128(reinterpret_cast<__m128i*>(&quads.lane[4 * half + quad][column]), value);
-      };
-      put(0, _mm_unpacklo_epi64(ab0, cd0));
-      put(1, _mm_unpackhi_epi64(ab0, cd0));
-      put(2, _mm_unpacklo_epi64(ab1, cd1));
-      put(3, _mm_unpackhi_epi64(ab1, cd1));
+      transpose_dwords(row(c, half), row(c + 1, half), row(c + 2, half), row(c + 3, half), [&](int quad, __m128i v) {
+        _mm_store_si128(reinterpret_cast<__m128i*>(&quads.lane[4 * half + quad][c]), v);
+      });
     }
   }
 }
@@ -65,14 +69,52 @@ __attribute__((target("avx,f16c"))) void write_f16_fast(const float* values, std
 }
 
 template <class T>
-void interleave(const std::byte* rows, size_t row_bytes, int columns, int64_t k, std::byte* out) {
-  for (int64_t j = 0; j < k; ++j) {
-    T line[panel_columns] = {};
-    for (int c = 0; c < columns; ++c) {
-      std::memcpy(&line[c], rows + static_cast<size_t>(c) * row_bytes + static_cast<size_t>(j) * sizeof(T), sizeof(T));
+void interleave_tail(const std::byte* const* columns, int64_t begin, int64_t k, std::byte* out) {
+  for (int64_t j = begin; j < k; ++j) {
+    T line[panel_columns];
+    for (int c = 0; c < panel_columns; ++c) {
+      line[c] = 0;
+      if (columns[c] != nullptr) std::memcpy(&line[c], columns[c] + static_cast<size_t>(j) * sizeof(T), sizeof(T));
     }
     std::memcpy(out + static_cast<size_t>(j) * sizeof line, line, sizeof line);
   }
+}
+
+__m128i load_or_zero(const std::byte* column, int64_t offset) {
+  return column == nullptr ? _mm_setzero_si128() : _mm_loadu_si128(reinterpret_cast<const __m128i*>(column + offset));
+}
+
+void interleave_floats(const std::byte* const* columns, int64_t k, std::byte* out) {
+  const int64_t whole = k / 4 * 4;
+  for (int64_t j = 0; j < whole; j += 4) {
+    for (int c = 0; c < panel_columns; c += 4) {
+      transpose_dwords(load_or_zero(columns[c], 4 * j), load_or_zero(columns[c + 1], 4 * j),
+                       load_or_zero(columns[c + 2], 4 * j), load_or_zero(columns[c + 3], 4 * j), [&](int i, __m128i v) {
+                         _mm_storeu_si128(reinterpret_cast<__m128i*>(out + (j + i) * 64 + 4 * c), v);
+                       });
+    }
+  }
+  interleave_tail<uint32_t>(columns, whole, k, out);
+}
+
+void interleave_halves(const std::byte* const* columns, int64_t k, std::byte* out) {
+  const int64_t whole = k / 8 * 8;
+  for (int64_t j = 0; j < whole; j += 8) {
+    for (int c = 0; c < panel_columns; c += 8) {
+      __m128i low[4], high[4];  // pair p: columns c + 2p and c + 2p + 1 side by side, k = j..j+3 and j+4..j+7
+      for (int p = 0; p < 4; ++p) {
+        const __m128i a = load_or_zero(columns[c + 2 * p], 2 * j), b = load_or_zero(columns[c + 2 * p + 1], 2 * j);
+        low[p] = _mm_unpacklo_epi16(a, b);
+        high[p] = _mm_unpackhi_epi16(a, b);
+      }
+      const auto put = [&](int64_t at, __m128i v) {
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(out + at * 32 + 2 * c), v);
+      };
+      transpose_dwords(low[0], low[1], low[2], low[3], [&](int i, __m128i v) { put(j + i, v); });
+      transpose_dwords(high[0], high[1], high[2], high[3], [&](int i, __m128i v) { put(j + 4 + i, v); });
+    }
+  }
+  interleave_tail<uint16_t>(columns, whole, k, out);
 }
 
 }  // namespace
@@ -111,8 +153,13 @@ void write_scales(DType type, const float* values, std::byte* out) {
 }
 
 void write_floats(DType type, const std::byte* rows, size_t row_bytes, int columns, int64_t k, std::byte* out) {
-  if (type == DType::f32) return interleave<uint32_t>(rows, row_bytes, columns, k, out);
-  interleave<uint16_t>(rows, row_bytes, columns, k, out);
+  const std::byte* column[panel_columns] = {};
+  for (int c = 0; c < columns; ++c) column[c] = rows + static_cast<size_t>(c) * row_bytes;
+  if (type == DType::f32) {
+    interleave_floats(column, k, out);
+  } else {
+    interleave_halves(column, k, out);
+  }
 }
 
 void check_rows(std::string_view what, int64_t n, int64_t k, int64_t row, int64_t rows) {

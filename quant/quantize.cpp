@@ -26,10 +26,12 @@ float rounded(DType type, float value) {
   }
 }
 
-// x / d rounded and clamped to [low, high]; 0 stands for everything when d is 0.
+// x / d rounded to nearest even and clamped to [low, high]; 0 stands for everything when d is 0. Adding 1.5 * 2^23 puts
+// the sum's last place at 1, so the addition rounds.
 int nearest(float x, float d, int low, int high) {
   if (d == 0) return std::clamp(0, low, high);
-  return static_cast<int>(std::nearbyint(std::clamp(x / d, static_cast<float>(low), static_cast<float>(high))));
+  const float clamped = std::clamp(x / d, static_cast<float>(low), static_cast<float>(high));
+  return static_cast<int>((clamped + 0x1.8p23f) - 0x1.8p23f);
 }
 
 int nearest_in(std::span<const int8_t, 16> book, float x) {
