@@ -2,8 +2,8 @@
 // attention over a paged f16 cache, causal, with grouped kv heads, an optional sliding window and soft cap. Inputs and
 // attributes as in docs/ops.md. First stores k and v of every row at its position (rounded to f16), then row i attends
 // to positions max(0, p - window + 1) .. p of its own sequence, read back from the pages. q, k and v may be strided.
-// A row whose sequence, position or page lies outside the tables stores nothing, and places without a page are not
-// attended to (callers check); a row that attends to nothing gives zeros.
+// A row whose sequence, position or page lies outside the tables stores nothing and gives zeros, and earlier places
+// without a page are not attended to (callers check).
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -94,7 +94,8 @@ void attend(const KernelArgs& args, const Cache& cache, const Options& o, int64_
   const int64_t kv_head = head / o.group;
   double sums[max_head_dim], total = 0, max = -std::numeric_limits<double>::infinity();
   std::fill(sums, sums + o.d, 0.0);
-  for (int64_t p = o.window > 0 ? std::max<int64_t>(0, position - o.window + 1) : 0; p <= position; ++p) {
+  const int64_t last = cache.page(sequence, position) < 0 ? -1 : position;
+  for (int64_t p = o.window > 0 ? std::max<int64_t>(0, position - o.window + 1) : 0; p <= last; ++p) {
     const int64_t page = cache.page(sequence, p);
     if (page < 0) continue;
     double score = 0;
