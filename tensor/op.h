@@ -34,6 +34,8 @@ struct OpDef {
   void (*reference)(const KernelArgs& args);
   /// Not null for views (reshape, slice, transpose): the result is this view of in[0] and nothing runs.
   Tensor (*view)(const Tensor& in, const Attrs& attrs) = nullptr;
+  /// Stores into its inputs (the KV cache), so it runs even when nobody reads its result.
+  bool writes_inputs = false;
 };
 
 std::span<const OpDef* const> all_ops();

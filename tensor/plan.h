@@ -22,7 +22,7 @@ struct PlanOptions {
   bool run_passes = true;
 };
 
-/// Immutable after compile. One plan may run on one pool at a time (it owns its arena).
+/// Immutable after compile. Keeps the graph's nodes and constants' addresses, not the Graph. One plan may run on one pool at a time (it owns its arena).
 class Plan {
  public:
   /// Throws Error naming the node when shapes, constants or kernels don't fit.
@@ -31,8 +31,10 @@ class Plan {
   Plan(Plan&&) noexcept;
   Plan& operator=(Plan&&) noexcept;
 
-  /// in and out follow Graph::inputs and Graph::outputs; descriptions must match, strides may differ. Throws Error
-  /// when they don't, or when the pool's size is not the one compiled for.
+  /// in and out follow Graph::inputs and Graph::outputs: the descriptions must match, all must be contiguous, and
+  /// no output may overlap an input or another output. Throws Error when they don't fit or when the pool's size is not
+  /// the one compiled for. An exception from a kernel is rethrown as Error
+  /// with the node's name; the outputs are then undefined and the plan stays usable.
   void run(ThreadPool& pool, std::span<const Tensor> in, std::span<const Tensor> out);
 
   /// A table: node, kernel, estimated cost, and for every candidate that lost its cost or reason.
@@ -42,7 +44,8 @@ class Plan {
   /// The graph after passes, for tests.
   const Graph& graph() const;
 
-  /// Per-node times from now on; nullptr switches it off. Not owned.
+  /// Per-node times from now on; nullptr switches it off. Not owned; its events point into this plan. A run adds up to
+  /// nodes * threads events: reserve them first, or recording allocates.
   void set_profile(Profile* profile);
 
  private:

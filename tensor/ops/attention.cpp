@@ -133,6 +133,6 @@ void reference(const KernelArgs& args) {
 
 }  // namespace
 
-extern const OpDef attention_op = {"attention", infer, reference};
+extern const OpDef attention_op = {.name = "attention", .infer = infer, .reference = reference, .writes_inputs = true};
 
 }  // namespace nibble::ops
