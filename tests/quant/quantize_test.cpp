@@ -77,11 +77,11 @@ void check_round_trip(const QuantFormat& format, int64_t n, int64_t k, Kind kind
   for (int64_t i = 0; i < n; ++i) {
     const float* row = w.data() + i * k;
     const std::byte* panel = packed.data() + static_cast<size_t>(i / 16) * g.panel_bytes;
+    double limit = 0;
     for (int64_t j = 0; j < k; ++j) {
-      double limit;
       if (l.bits == 0) {
         limit = l.scale == DType::f32 ? 0 : rounding(l.scale, row[j]);
-      } else {
+      } else if (j % 16 == 0) {  // no group is shorter
         const int64_t width = l.group ? l.group : k, begin = j / width * width;
         double peak = 0;
         for (int64_t q = begin; q < begin + width; ++q) peak = std::max<double>(peak, std::fabs(row[q]));
