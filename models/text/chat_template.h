@@ -30,6 +30,8 @@ struct ChatTemplate {
   bool always_system = false;         ///< a system turn is written even when its text is empty
   System system = System::turn;       ///< where a system text goes: a turn of its own or into a user message
   bool trims = false;                 ///< white space around contents is dropped
+  bool trims_assistant = false;       ///< the same for answers only
+  bool drops_thinking = false;        ///< answers before the last question lose everything up to "</think>"
   bool alternates = false;            ///< user and assistant must take turns, the user first
   std::string begin;                  ///< in front of everything
   std::string before_system, after_system;
