@@ -152,9 +152,10 @@ struct Cutter {
       if (found == PCRE2_ERROR_NOMATCH) break;
       NIBBLE_CHECK(found >= 0, "pre-tokenizer: PCRE2 error ", found, " in a text of ", text.size(), " bytes");
       const PCRE2_SIZE* range = pcre2_get_ovector_pointer(data.get());
-      cut(text.substr(at, range[0] - at), stage + 1);
-      cut(text.substr(range[0], range[1] - range[0]), stage + 1);
-      at = range[1];
+      const size_t begin = range[0], end = range[1];  // the next stage matches into the same data
+      cut(text.substr(at, begin - at), stage + 1);
+      cut(text.substr(begin, end - begin), stage + 1);
+      at = end;
     }
     cut(text.substr(at), stage + 1);
   }
