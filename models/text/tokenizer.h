@@ -27,6 +27,8 @@ class Tokenizer {
   /// fallback) and "gpt2" (byte-level BPE, pre-tokenizer by name).
   static std::shared_ptr<const Tokenizer> from_gguf(const Gguf& gguf);
 
+  /// Bytes for which a byte-level vocabulary has no token are left out, as the models' own tokenizers do. The text may
+  /// be any bytes. O(n log n).
   virtual std::vector<int32_t> encode(std::string_view text, const EncodeOptions& options = {}) const = 0;
   /// The bytes a token stands for, exactly as they follow in a text (not necessarily whole UTF-8 characters).
   /// Control tokens give "" unless `special`. Throws Error for an id outside the vocabulary.
