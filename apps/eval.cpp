@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// nibble eval: logits of given tokens, to compare with a reference.
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <numeric>
+
+#include "apps/command.h"
+#include "apps/flags.h"
+#include "apps/npy.h"
+#include "apps/terminal.h"
+#include "models/io/gguf.h"
+#include "tensor/check.h"
+
+namespace nibble::cli {
+
+namespace {
+
+struct EvalFlags {
+  ModelFlags model;
+  std::vector<int32_t> tokens;
+  std::string logits;
+  bool last = false;
+};
+
+void print_best(std::span<const float> row, const models::Tokenizer* tokenizer) {
+  std::vector<int32_t> ids(row.size());
+  std::iota(ids.begin(), ids.end(), 0);
+  const size_t shown = std::min<size_t>(5, ids.size());
+  std::partial_sort(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(shown), ids.end(), [&](int32_t a, int32_t b) {
+    return row[a] != row[b] ? row[a] > row[b] : a < b;
+  });
+  std::printf("likeliest next tokens\n");
+  for (size_t i = 0; i < shown; ++i)
+    std::printf("%8d  %12.6f  %s\n", ids[i], static_cast<double>(row[ids[i]]),
+                tokenizer == nullptr ? "" : ("'" + printable(tokenizer->piece(ids[i], true)) + "'").c_str());
+}
+
+/// A file without a tokenizer is fine here: the tokens are numbers.
+bool has_tokenizer(const std::string& path) {
+  return models::Gguf::open(path).find("tokenizer.ggml.tokens") != nullptr;
+}
+
+int eval(const EvalFlags& flags) {
+  const auto model = load_model(flags.model, has_tokenizer(flags.model.model));
+  ModelFlags sized = flags.model;
+  if (sized.context == 0) sized.context = std::max<int64_t>(static_cast<int64_t>(flags.tokens.size()), 32);
+  const auto engine = make_engine(model, sized);
+  print_start(*engine);
+  std::vector<models::Row> rows;
+  for (size_t i = 0; i < flags.tokens.size(); ++i)
+    rows.push_back({flags.tokens[i], static_cast<int32_t>(i), 0, !flags.last || i + 1 == flags.tokens.size()});
+  const std::span<const float> logits = engine->run(rows);
+  const auto vocab = static_cast<size_t>(model->config.vocab);
+  if (!flags.logits.empty()) write_npy(flags.logits, logits, logits.size() / vocab, vocab);
+  print_best(logits.last(vocab), model->tokenizer.get());
+  return 0;
+}
+
+}  // namespace
+
+Action setup_eval(CLI::App& app) {
+  auto flags = std::make_shared<EvalFlags>();
+  add_model_flag(app, flags->model);
+  app.add_option("--tokens", flags->tokens, "Token ids, separated by commas; no begin token is added")
+      ->type_name("ID,ID,...")->delimiter(',')->allow_extra_args(false)->required();
+  app.add_option("--logits", flags->logits, "Save the logits here: NumPy, float32, (rows, vocabulary)")->type_name("FILE.npy");
+  app.add_flag("--last", flags->last, "Logits of the last token only");
+  add_engine_flags(app, flags->model);
+  app.footer("Example:\n  nibble eval -m model.gguf --tokens 1,15043,3186 --logits out.npy");
+  return [flags] { return eval(*flags); };
+}
+
+}  // namespace nibble::cli

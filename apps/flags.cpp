@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "apps/flags.h"
+
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <cerrno>
+#include <random>
+#include <utility>
+
+#include <unistd.h>
+
+#include "apps/terminal.h"
+#include "tensor/check.h"
+#include "tensor/cpu.h"
+
+namespace nibble::cli {
+
+CLI::Validator between(double low, double high) {
+  return CLI::Validator(
+      [low, high](std::string& text) -> std::string {
+        char* end = nullptr;
+        const double value = std::strtod(text.c_str(), &end);
+        if (end != text.c_str() && *end == '\0' && value >= low && value <= high) return {};
+        return message("expected a number between ", low, " and ", high, ", found '", text, "'");
+      },
+      "");
+}
+
+void add_model_flag(CLI::App& app, ModelFlags& flags) {
+  app.add_option("-m,--model", flags.model, "GGUF file, or the first shard of a split one")->type_name("FILE")->required();
+}
+
+void add_engine_flags(CLI::App& app, ModelFlags& flags) {
+  std::string isas;
+  for (Isa isa : all_isas()) isas += (isas.empty() ? "" : ", ") + std::string(name(isa));
+  app.add_option("-t,--threads", flags.threads, "Threads (default: the physical cores this process may use)")
+      ->type_name("N")->check(between(1, 1024))->group("Machine");
+  app.add_option("-c,--context,--ctx-size", flags.context, "Positions to make room for (default: the model's, at most 4096)")
+      ->type_name("N")->check(between(1, 1 << 24))->group("Machine");
+  app.add_option("--max-isa", flags.max_isa, "Best instruction set to use: " + isas)->type_name("ISA")->group("Machine")
+      ->check([](const std::string& text) -> std::string {
+        try {
+          parse_isa(text);
+          return {};
+        } catch (const Error& error) {
+          return error.what();
+        }
+      });
+}
+
+std::shared_ptr<const models::Model> load_model(const ModelFlags& flags, bool need_tokenizer) {
+  LoadProgress progress(flags.model);
+  models::LoadOptions options;
+  options.threads = flags.threads;
+  options.need_tokenizer = need_tokenizer;
+  options.arch = flags.arch;
+  options.progress = [&](uint64_t done, uint64_t total) { progress.show(done, total); };
+  return models::Model::load(flags.model, options);
+}
+
+std::unique_ptr<models::Engine> make_engine(std::shared_ptr<const models::Model> model, const ModelFlags& flags) {
+  models::EngineOptions options;
+  options.threads = flags.threads;
+  options.context = flags.context;
+  if (!flags.max_isa.empty()) {
+    options.max_isa = parse_isa(flags.max_isa);
+    NIBBLE_CHECK(options.max_isa <= max_isa(), "--max-isa ", flags.max_isa, ": this machine goes up to ", name(max_isa()));
+  }
+  return std::make_unique<models::Engine>(std::move(model), options);
+}
+
+void print_start(const models::Engine& engine) {
+  const models::Model& model = engine.model();
+  std::fprintf(stderr, "model:   %s (%s, %s, %s parameters, %s)\n", printable(model.name).c_str(),
+               std::string(model.arch->name).c_str(), model.format.c_str(), human_count(model.parameters).c_str(),
+               human_bytes(model.file_bytes).c_str());
+  std::fprintf(stderr, "kernels: %s\n", engine.kernels_line().c_str());
+}
+
+void add_generate_flags(CLI::App& app, GenerateFlags& flags) {
+  models::GenerateOptions& o = flags.options;
+  models::SamplerOptions& s = o.sampler;
+  app.add_option("-n,--n-predict,--predict", o.max_tokens, "Tokens to generate at most; -1: until the model ends or the context is full")
+      ->type_name("N")->check(between(-1, 1 << 30))->capture_default_str()->group("Generation");
+  app.add_option("--stop", o.stop, "Text that ends the answer (may be given several times)")
+      ->type_name("TEXT")->allow_extra_args(false)->group("Generation");
+  app.add_flag("--ignore-eos", o.ignore_eos, "Go on after the model's end token")->group("Generation");
+
+  const auto number = [&](const char* names, auto& value, double low, double high, const char* what) {
+    app.add_option(names, value, what)->type_name("N")->check(between(low, high))->capture_default_str()->group("Sampling");
+  };
+  number("--temp,--temperature", s.temperature, 0, 100, "Temperature; 0: always the likeliest token");
+  number("--top-k", s.top_k, 0, 1 << 30, "Keep the k likeliest tokens; 0: all");
+  number("--top-p", s.top_p, 0, 1, "Keep the likeliest tokens up to this probability; 1: all");
+  number("--min-p", s.min_p, 0, 1, "Drop tokens below this share of the likeliest one's probability; 0: none");
+  number("--typical,--typical-p", s.typical_p, 0, 1, "Locally typical sampling; 1: off");
+  number("--repeat-last-n", s.repeat_last_n, -1, 1 << 30, "Tokens the penalties look back; 0: off, -1: all");
+  number("--repeat-penalty", s.repeat_penalty, 0.01, 100, "Penalty for tokens seen before; 1: off");
+  number("--frequency-penalty", s.frequency_penalty, -100, 100, "Penalty per earlier occurrence; 0: off");
+  number("--presence-penalty", s.presence_penalty, -100, 100, "Penalty for having occurred; 0: off");
+  app.add_option("-s,--seed", flags.seed, "Seed; the same seed gives the same text; -1: a random one")
+      ->type_name("N")->check(between(-1, 0x1p62))->capture_default_str()->group("Sampling");
+}
+
+models::GenerateOptions generate_options(const GenerateFlags& flags) {
+  models::GenerateOptions options = flags.options;
+  options.sampler.seed = flags.seed >= 0 ? static_cast<uint64_t>(flags.seed) : std::random_device{}();
+  models::check(options.sampler);
+  return options;
+}
+
+void add_prompt_flags(CLI::App& app, PromptFlags& flags, const char* what) {
+  CLI::Option* text = app.add_option("-p,--prompt", flags.text, what)->type_name("TEXT");
+  app.add_option("-f,--file", flags.file, "The same from a file; - is standard input")->type_name("FILE")->excludes(text);
+}
+
+std::string read_text(const std::string& path) {
+  std::FILE* in = path == "-" ? stdin : std::fopen(path.c_str(), "rb");
+  NIBBLE_CHECK(in != nullptr, "cannot open ", path, ": ", std::strerror(errno));
+  std::string text;
+  char block[65536];
+  errno = 0;
+  for (size_t got = 0; (got = std::fread(block, 1, sizeof(block), in)) > 0;) text.append(block, got);
+  const bool failed = std::ferror(in) != 0;
+  const int reason = errno;
+  if (in != stdin) std::fclose(in);
+  NIBBLE_CHECK(!failed, "cannot read ", path, ": ", std::strerror(reason));
+  return text;
+}
+
+std::string read_prompt(const PromptFlags& flags) {
+  if (!flags.file.empty()) return read_text(flags.file);
+  if (!flags.text.empty()) return flags.text;
+  NIBBLE_CHECK(isatty(STDIN_FILENO) == 0, "no prompt: give one with -p, -f or on standard input");
+  return read_text("-");
+}
+
+void add_chat_flags(CLI::App& app, ChatFlags& flags) {
+  app.add_option("--system", flags.system, "System message")->type_name("TEXT")->group("Chat");
+  app.add_option("--template", flags.format,
+                 "Use this template instead of the file's: chatml, llama2, llama3, mistral, zephyr or alpaca")
+      ->type_name("NAME")->group("Chat")
+      ->check([](const std::string& text) -> std::string {
+        try {
+          models::parse_chat_format(text);
+          return {};
+        } catch (const Error& error) {
+          return error.what();
+        }
+      });
+}
+
+models::ChatTemplate chat_template(const models::Model& model, const ChatFlags& flags) {
+  if (!flags.format.empty()) return models::standard_template(models::parse_chat_format(flags.format));
+  NIBBLE_CHECK(!model.chat_template.empty(), model.path, ": the file has no chat template: choose one with --template");
+  return models::recognise_chat_template(model.chat_template);
+}
+
+std::vector<int32_t> encode_chat(const models::Model& model, const models::ChatTemplate& chat,
+                                 const std::vector<models::ChatMessage>& messages) {
+  const models::Tokenizer& tokenizer = *model.tokenizer;
+  const std::string bos = tokenizer.bos() >= 0 ? std::string(tokenizer.token_text(tokenizer.bos())) : "";
+  const std::string eos = tokenizer.eos() >= 0 ? std::string(tokenizer.token_text(tokenizer.eos())) : "";
+  const std::string text = models::render_chat(chat, messages, true, bos, eos);
+  const bool has_bos = !bos.empty() && text.compare(0, bos.size(), bos) == 0;
+  return tokenizer.encode(text, {.add_bos = !has_bos, .parse_special = true});
+}
+
+}  // namespace nibble::cli

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// Flags that several subcommands share, and the model they open. Internal to apps/.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "models/decoder.h"
+#include "models/generate.h"
+#include "models/text/chat_template.h"
+
+namespace CLI {
+class App;
+class Option;
+class Validator;
+}  // namespace CLI
+
+namespace nibble::cli {
+
+/// Accepts numbers in [low, high] only; NaN and trailing letters are refused.
+CLI::Validator between(double low, double high);
+
+struct ModelFlags {
+  std::string model, max_isa, arch;
+  int threads = 0;
+  int64_t context = 0;
+};
+void add_model_flag(CLI::App& app, ModelFlags& flags);
+void add_engine_flags(CLI::App& app, ModelFlags& flags);
+/// Loads with progress on stderr.
+std::shared_ptr<const models::Model> load_model(const ModelFlags& flags, bool need_tokenizer = true);
+std::unique_ptr<models::Engine> make_engine(std::shared_ptr<const models::Model> model, const ModelFlags& flags);
+/// One line about the model and one about the kernels, on stderr.
+void print_start(const models::Engine& engine);
+
+struct GenerateFlags {
+  models::GenerateOptions options;
+  int64_t seed = -1;
+};
+void add_generate_flags(CLI::App& app, GenerateFlags& flags);
+/// The options, a seed drawn if none was given.
+models::GenerateOptions generate_options(const GenerateFlags& flags);
+
+struct PromptFlags {
+  std::string text, file;
+};
+void add_prompt_flags(CLI::App& app, PromptFlags& flags, const char* what);
+/// -p, else -f, else standard input. Throws Error when there is none of them (a terminal is not read).
+std::string read_prompt(const PromptFlags& flags);
+/// The whole file; "-" is standard input. Throws Error.
+std::string read_text(const std::string& path);
+
+struct ChatFlags {
+  std::string system, format;
+};
+void add_chat_flags(CLI::App& app, ChatFlags& flags);
+/// The named family, else the one recognised from the file. Throws Error when the file has no template.
+models::ChatTemplate chat_template(const models::Model& model, const ChatFlags& flags);
+/// The conversation as tokens, ready for the answer.
+std::vector<int32_t> encode_chat(const models::Model& model, const models::ChatTemplate& chat,
+                                 const std::vector<models::ChatMessage>& messages);
+
+}  // namespace nibble::cli

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+// nibble inspect: what a GGUF file says about itself, and the memory it will need.
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+
+#include <algorithm>
+#include <cstdio>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "apps/command.h"
+#include "apps/flags.h"
+#include "apps/terminal.h"
+#include "models/io/gguf.h"
+#include "models/kv_cache.h"
+#include "tensor/check.h"
+
+namespace nibble::cli {
+
+namespace {
+
+using models::Gguf;
+using models::GgufTensor;
+using models::GgufValue;
+
+struct InspectFlags {
+  ModelFlags model;
+  bool tensors = false, json = false;
+};
+
+struct Summary {
+  uint64_t parameters = 0, tensor_bytes = 0, packed_bytes = 0;
+  std::map<std::string, std::pair<int, uint64_t>> types;  ///< name -> tensors, bytes
+  std::optional<models::Config> config;
+  std::string cannot_run;  ///< why there is no config
+  int64_t context = 0;
+  uint64_t kv_bytes = 0;
+};
+
+/// Bytes of the tensor once it is loaded: matrices packed, vectors as f32.
+uint64_t loaded_bytes(const GgufTensor& tensor) {
+  if (tensor.shape.rank() != 2 || tensor.type->format == nullptr)
+    return tensor.shape.rank() == 1 ? static_cast<uint64_t>(tensor.shape.elements()) * sizeof(float) : tensor.bytes;
+  try {
+    return tensor.type->format->bytes(*tensor.type->format, tensor.shape[0], tensor.shape[1]);
+  } catch (const Error&) {
+    return tensor.bytes;  // a shape that the format cannot hold: loading will say so
+  }
+}
+
+Summary summarise(const Gguf& gguf, const InspectFlags& flags) {
+  Summary s;
+  for (const GgufTensor& tensor : gguf.tensors()) {
+    s.parameters += static_cast<uint64_t>(tensor.shape.elements());
+    s.tensor_bytes += tensor.bytes;
+    s.packed_bytes += loaded_bytes(tensor);
+    auto& [count, bytes] = s.types[std::string(tensor.type->name)];
+    ++count;
+    bytes += tensor.bytes;
+  }
+  try {
+    const models::Metadata metadata = gguf.metadata();
+    s.config = models::find_arch(metadata.need_string("general.architecture")).config(metadata);
+  } catch (const Error& error) {
+    s.cannot_run = error.what();
+    return s;
+  }
+  s.context = flags.model.context > 0 ? flags.model.context : std::min(s.config->context, 4096);
+  constexpr int page = models::KvCache::page_tokens;
+  s.kv_bytes = models::KvCache::bytes_per_token(*s.config) * static_cast<uint64_t>((s.context + page - 1) / page * page);
+  return s;
+}
+
+nlohmann::json value_json(const GgufValue& value, size_t longest) {
+  return std::visit([&](const auto& v) -> nlohmann::json {
+    if constexpr (requires { v.begin(); } && !std::is_same_v<std::decay_t<decltype(v)>, std::string>) {
+      auto out = nlohmann::json::array();
+      for (size_t i = 0; i < std::min(v.size(), longest); ++i) out.push_back(v[i]);
+      return out;
+    } else {
+      return v;
+    }
+  }, value.data);
+}
+
+std::string value_text(const GgufValue& value) {
+  constexpr size_t shown = 8;
+  if (const auto* text = std::get_if<std::string>(&value.data)) return printable(*text, 100);
+  if (value.type == GgufValue::Type::f32) return message(static_cast<float>(std::get<double>(value.data)));
+  std::string text = value_json(value, shown).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  if (value.type != GgufValue::Type::array) return text;
+  if (value.element == GgufValue::Type::f32) {
+    text = "[";
+    const auto& numbers = std::get<std::vector<double>>(value.data);
+    for (size_t i = 0; i < std::min(numbers.size(), shown); ++i)
+      text += (i > 0 ? "," : "") + message(static_cast<float>(numbers[i]));
+    text += "]";
+  }
+  if (value.count > shown) text.back() = ',', text += "...]";
+  return printable(text, 200);
+}
+
+std::string type_text(const GgufValue& value) {
+  if (value.type != GgufValue::Type::array) return std::string(name(value.type));
+  return std::string(name(value.element)) + "[" + std::to_string(value.count) + "]";
+}
+
+/// As the file's name says it: innermost dimension last.
+std::vector<int64_t> dims(const Shape& shape) {
+  std::vector<int64_t> out;
+  for (int i = 0; i < shape.rank(); ++i) out.push_back(shape[i]);
+  return out;
+}
+
+void print_text(const Gguf& gguf, const Summary& s, const InspectFlags& flags) {
+  std::printf("file:        %s (GGUF version %u, %s)\n", gguf.path().c_str(), gguf.version(), human_bytes(gguf.file_bytes()).c_str());
+  std::printf("tensors:     %zu, %s parameters, %s", gguf.tensors().size(), human_count(s.parameters).c_str(),
+              human_bytes(s.tensor_bytes).c_str());
+  for (const auto& [type, sum] : s.types) std::printf("%s %d %s", &type == &s.types.begin()->first ? ":" : ",", sum.first, type.c_str());
+  std::printf("\n");
+  if (s.config) {
+    const models::Config& c = *s.config;
+    std::printf("shape:       %d layers, width %d, %d heads of %d (%d for keys and values), feed-forward %d, vocabulary %d, context %d\n",
+                c.layers, c.width, c.heads, c.head_dim, c.kv_heads, c.ffn, c.vocab, c.context);
+    std::printf("memory:      %s weights + %s KV cache for %lld positions = %s, and some MiB of working space\n",
+                human_bytes(s.packed_bytes).c_str(), human_bytes(s.kv_bytes).c_str(), static_cast<long long>(s.context),
+                human_bytes(s.packed_bytes + s.kv_bytes).c_str());
+  } else {
+    std::printf("memory:      %s weights; not a model that can be run: %s\n", human_bytes(s.packed_bytes).c_str(), s.cannot_run.c_str());
+  }
+  for (const std::string& warning : gguf.warnings()) std::printf("warning:     %s\n", warning.c_str());
+  std::printf("\nmetadata\n");
+  for (const auto& [key, value] : gguf.values())
+    std::printf("  %-44s %-14s %s\n", printable(key).c_str(), type_text(value).c_str(), value_text(value).c_str());
+  if (!flags.tensors) return;
+  std::printf("\ntensors\n");
+  for (const GgufTensor& tensor : gguf.tensors())
+    std::printf("  %-44s %-8s %-20s %12llu bytes\n", printable(tensor.name).c_str(), std::string(tensor.type->name).c_str(),
+                to_string(tensor.shape).c_str(), static_cast<unsigned long long>(tensor.bytes));
+}
+
+void print_json(const Gguf& gguf, const Summary& s, const InspectFlags& flags) {
+  nlohmann::ordered_json out;
+  out["file"] = gguf.path();
+  out["version"] = gguf.version();
+  out["file_bytes"] = gguf.file_bytes();
+  out["parameters"] = s.parameters;
+  out["tensor_count"] = gguf.tensors().size();
+  for (const auto& [type, sum] : s.types) out["types"][type] = {{"tensors", sum.first}, {"bytes", sum.second}};
+  out["memory"]["weights"] = s.packed_bytes;
+  if (s.config) {
+    out["memory"]["kv_cache"] = s.kv_bytes;
+    out["memory"]["context"] = s.context;
+  } else {
+    out["cannot_run"] = s.cannot_run;
+  }
+  out["warnings"] = gguf.warnings();
+  constexpr size_t longest_array = 64;
+  for (const auto& [key, value] : gguf.values()) {
+    if (value.type == GgufValue::Type::array && value.count > longest_array) out["metadata"][key] = {{"array", type_text(value)}};
+    else out["metadata"][key] = value_json(value, longest_array);
+  }
+  if (flags.tensors)
+    for (const GgufTensor& tensor : gguf.tensors())
+      out["tensors"].push_back({{"name", tensor.name}, {"type", tensor.type->name}, {"shape", dims(tensor.shape)},
+                                {"bytes", tensor.bytes}, {"shard", tensor.file}, {"offset", tensor.offset}});
+  put(out.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
+}
+
+}  // namespace
+
+Action setup_inspect(CLI::App& app) {
+  auto flags = std::make_shared<InspectFlags>();
+  add_model_flag(app, flags->model);
+  app.add_option("-c,--context,--ctx-size", flags->model.context, "Positions the memory estimate counts (default: the model's, at most 4096)")
+      ->type_name("N")->check(between(1, 1 << 24));
+  app.add_flag("--tensors", flags->tensors, "Every tensor with its type, shape (rows, columns) and bytes");
+  app.add_flag("--json", flags->json, "As JSON; arrays of more than 64 elements by type and length only");
+  app.footer("Example:\n  nibble inspect -m model.gguf --tensors");
+  return [flags] {
+    const Gguf gguf = Gguf::open(flags->model.model);
+    const Summary summary = summarise(gguf, *flags);
+    (flags->json ? print_json : print_text)(gguf, summary, *flags);
+    return 0;
+  };
+}
+
+}  // namespace nibble::cli

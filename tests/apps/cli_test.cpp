@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+// The built command as a person meets it: help, refusals, exit codes, and answers of the repository's small model.
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cstdio>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include <sys/wait.h>
+
+#include "tests/support/gguf_writer.h"
+
+namespace nibble {
+namespace {
+
+struct Outcome {
+  int code = -1;
+  std::string out, error;
+};
+
+/// Runs `nibble <arguments>` through the shell; arguments are quoted by the caller.
+Outcome nibble(const std::string& arguments, const std::string& program = "nibble") {
+  test::TempDir dir;
+  const std::string command = NIBBLE_BINARY_DIR "/" + program + " " + arguments + " 2>" + (dir / "error");
+  Outcome outcome;
+  std::FILE* pipe = popen(command.c_str(), "r");
+  if (pipe == nullptr) return outcome;
+  std::array<char, 4096> block;
+  for (size_t got = 0; (got = std::fread(block.data(), 1, block.size(), pipe)) > 0;) outcome.out.append(block.data(), got);
+  const int status = pclose(pipe);
+  outcome.code = WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+  outcome.error = test::read_file(dir / "error");
+  return outcome;
+}
+
+bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+const std::array<std::string, 8> subcommands = {"run", "chat", "inspect", "tokenize", "eval", "perplexity", "bench", "kernels"};
+
+std::string tiny_model() {
+  const std::filesystem::path folder = NIBBLE_SOURCE_DIR "/models/tiny";
+  if (std::filesystem::is_directory(folder))
+    for (const auto& entry : std::filesystem::directory_iterator(folder))
+      if (entry.path().extension() == ".gguf") return entry.path().string();
+  return "";
+}
+
+#define NIBBLE_NEED_TINY_MODEL()             \
+  const std::string model = tiny_model();    \
+  if (model.empty()) GTEST_SKIP() << "models/tiny holds no .gguf file"
+
+TEST(Cli, HelpsWithoutArguments) {
+  const Outcome plain = nibble(""), asked = nibble("--help");
+  EXPECT_EQ(plain.code, 0);
+  EXPECT_EQ(asked.code, 0);
+  EXPECT_EQ(plain.out, asked.out);
+  EXPECT_EQ(plain.error, "");
+  for (const std::string& name : subcommands) EXPECT_TRUE(contains(plain.out, "  " + name)) << name;
+  EXPECT_TRUE(contains(plain.out, "Example:"));
+}
+
+TEST(Cli, HelpOfEveryCommandHasAnExample) {
+  for (const std::string& name : subcommands) {
+    const Outcome help = nibble(name + " --help");
+    EXPECT_EQ(help.code, 0) << name;
+    EXPECT_TRUE(contains(help.out, "Example:\n  nibble " + name)) << help.out;
+    EXPECT_EQ(help.error, "") << name;
+  }
+}
+
+TEST(Cli, SaysVersionAndArchitectures) {
+  const Outcome version = nibble("--version"), list = nibble("--list");
+  EXPECT_EQ(version.code, 0);
+  EXPECT_TRUE(contains(version.out, "nibble "));
+  EXPECT_EQ(list.code, 0);
+  EXPECT_TRUE(contains(list.out, "llama"));
+  EXPECT_TRUE(contains(list.out, "gptj"));
+}
+
+TEST(Cli, RefusesBadUsageWithCodeTwo) {
+  for (const char* arguments :
+       {"no-such-command", "--no-such-flag", "run", "run -m x --no-such-flag", "run -m x -p a --temp nan",
+        "run -m x -p a --temp -1", "run -m x -p a --temp warm", "run -m x -p a --top-k 1.5", "run -m x -p a --top-p 1.5",
+        "run -m x -p a -n -2", "run -m x -p a -t 0", "run -m x -p a -t 99999999999999999999", "run -m x -p a -c 0",
+        "run -m x -p a --max-isa mmx", "run -m x -p a -f b", "run -m x -p a --system s", "run -m x -p a --seed -2",
+        "run -m x -p a --repeat-penalty 0", "run -m x stray", "chat -m x --template no-such", "eval -m x",
+        "eval -m x --tokens one", "perplexity -m x", "perplexity -m x -f y --chunks -2", "bench -m x -o xml",
+        "bench -m x -p -1", "bench -m x -r 0", "kernels -o file", "inspect", "tokenize"}) {
+    const Outcome refused = nibble(arguments);
+    EXPECT_EQ(refused.code, 2) << arguments << ": " << refused.error;
+    EXPECT_EQ(refused.error.rfind("error: ", 0), 0u) << arguments << ": " << refused.error;
+    EXPECT_EQ(refused.error.find('\n'), refused.error.size() - 1) << arguments << ": one line, found " << refused.error;
+    EXPECT_EQ(refused.out, "") << arguments;
+  }
+}
+
+TEST(Cli, ErrorsAreOneLineAndCodeOne) {
+  test::TempDir dir;
+  test::write_file(dir / "empty.gguf", "");
+  test::write_file(dir / "text.gguf", "hello, I am a text\n");
+  for (const std::string& arguments :
+       {"run -p a -m " + (dir / "absent.gguf"), "run -p a -m " + (dir / "empty.gguf"), "run -p a -m " + (dir / "text.gguf"),
+        "run -p a -m " + dir.path(), "chat -m " + (dir / "absent.gguf"), "inspect -m " + (dir / "text.gguf"),
+        "tokenize a -m " + (dir / "text.gguf"), "eval --tokens 1 -m " + (dir / "text.gguf"),
+        "perplexity -f " + (dir / "absent.txt") + " -m x", "bench -m " + (dir / "absent.gguf"),
+        std::string("kernels --emit no_such_kernel"), std::string("kernels --isa mmx")}) {
+    const Outcome failed = nibble(arguments + " </dev/null");
+    EXPECT_EQ(failed.code, 1) << arguments << ": " << failed.error;
+    EXPECT_EQ(failed.error.rfind("error: ", 0), 0u) << arguments << ": " << failed.error;
+    EXPECT_EQ(failed.error.find('\n'), failed.error.size() - 1) << arguments << ": one line, found " << failed.error;
+  }
+  EXPECT_TRUE(contains(nibble("run -p a -m " + (dir / "absent.gguf")).error, "absent.gguf"));
+}
+
+TEST(Cli, DemoRefusesOtherArchitectures) {
+  test::TempDir dir;
+  test::GgufWriter().str("general.architecture", "llama").save(dir / "a.gguf");
+  const Outcome failed = nibble("-p a -m " + (dir / "a.gguf"), "nibble-gptj");
+  EXPECT_EQ(failed.code, 1);
+  EXPECT_TRUE(contains(failed.error, "expected gptj, found 'llama'")) << failed.error;
+  EXPECT_EQ(nibble("--help", "nibble-gptj").code, 0);
+}
+
+TEST(Cli, InspectShowsMetadataAndTensors) {
+  test::TempDir dir;
+  test::GgufWriter w;
+  w.str("general.architecture", "no-such-architecture").str("general.name", "na\x1b[31mme").f("eps", 1e-5f);
+  w.strs("tokens", std::vector<std::string>(100, "t"));
+  w.tensor("weights", {2, 64}, test::GgufWriter::q4_0, std::string(72, '\0')).save(dir / "a.gguf");
+  const Outcome text = nibble("inspect --tensors -m " + (dir / "a.gguf"));
+  EXPECT_EQ(text.code, 0) << text.error;
+  EXPECT_TRUE(contains(text.out, "na?[31mme")) << "control characters are not printed: " << text.out;
+  EXPECT_TRUE(contains(text.out, "1e-05"));
+  EXPECT_TRUE(contains(text.out, "string[100]"));
+  EXPECT_TRUE(contains(text.out, "(2, 64)"));
+  const Outcome json = nibble("inspect --json --tensors -m " + (dir / "a.gguf"));
+  EXPECT_EQ(json.code, 0) << json.error;
+  const auto parsed = nlohmann::json::parse(json.out);
+  EXPECT_EQ(parsed["parameters"], 128);
+  EXPECT_EQ(parsed["metadata"]["general.name"], "na\x1b[31mme");
+  EXPECT_EQ(parsed["metadata"]["tokens"]["array"], "string[100]");
+  EXPECT_EQ(parsed["tensors"][0]["shape"], (std::vector<int>{2, 64}));
+}
+
+TEST(Cli, RunIsReproducible) {
+  NIBBLE_NEED_TINY_MODEL();
+  const std::string arguments = "run -m " + model + " -p 'Once upon a time' -n 24 --seed 7";
+  const Outcome first = nibble(arguments), second = nibble(arguments), piped =
+      nibble("run -m " + model + " -n 24 --seed 7 -f - <<'end'\nOnce upon a time\nend");
+  EXPECT_EQ(first.code, 0) << first.error;
+  EXPECT_GT(first.out.size(), 24u);
+  EXPECT_EQ(first.out, second.out);
+  EXPECT_EQ(piped.code, 0) << piped.error;
+  EXPECT_TRUE(contains(first.error, "kernels: "));
+  EXPECT_TRUE(contains(first.error, "tokens/s"));
+}
+
+TEST(Cli, RunSaysWhenThePromptDoesNotFit) {
+  NIBBLE_NEED_TINY_MODEL();
+  const Outcome failed = nibble("run -m " + model + " -p 'one two three four five six seven eight nine ten' -c 4 -n 4");
+  EXPECT_EQ(failed.code, 1);
+  EXPECT_TRUE(contains(failed.error, "context")) << failed.error;
+}
+
+TEST(Cli, InterruptStopsRunWithCode130) {
+  NIBBLE_NEED_TINY_MODEL();
+  test::TempDir dir;
+  const std::string out = dir / "out";
+  test::write_file(out, "");
+  // Signalled once it has begun to answer; the context is far too large to be filled by then.
+  const Outcome stopped = nibble("run -m " + model + " -p Once --ignore-eos -c 20000 >" + out + " & p=$!; for i in $(seq 600); do [ -s " +
+                                 out + " ] && break; sleep 0.05; done; kill -INT $p; wait $p");
+  EXPECT_EQ(stopped.code, 130) << stopped.error;
+  EXPECT_GT(test::read_file(out).size(), 0u);
+}
+
+TEST(Cli, ChatTakesTurnsFromAPipe) {
+  NIBBLE_NEED_TINY_MODEL();
+  const Outcome chat = nibble("chat -m " + model + " --template chatml -n 8 --temp 0 <<'end'\nHello\n/reset\nHello\n/nonsense\n/exit\nHello\nend");
+  EXPECT_EQ(chat.code, 0) << chat.error;
+  const size_t line = chat.out.find('\n');
+  ASSERT_NE(line, std::string::npos);
+  EXPECT_EQ(chat.out, chat.out.substr(0, line + 1) + chat.out.substr(0, line + 1)) << "two answers, the same after /reset";
+  EXPECT_TRUE(contains(chat.error, "unknown command /nonsense"));
+}
+
+TEST(Cli, TokenizeAndEvalAgree) {
+  NIBBLE_NEED_TINY_MODEL();
+  const Outcome tokens = nibble("tokenize -m " + model + " --json 'Once upon a time'");
+  ASSERT_EQ(tokens.code, 0) << tokens.error;
+  const auto parsed = nlohmann::json::parse(tokens.out);
+  EXPECT_EQ(parsed["ids"].size(), parsed["pieces"].size());
+  std::string ids;
+  for (int id : parsed["ids"]) ids.append(ids.empty() ? "" : ",").append(std::to_string(id));
+  test::TempDir dir;
+  const Outcome all = nibble("eval -m " + model + " --tokens " + ids + " --logits " + (dir / "all.npy"));
+  const Outcome last = nibble("eval -m " + model + " --last --tokens " + ids + " --logits " + (dir / "last.npy"));
+  ASSERT_EQ(all.code, 0) << all.error;
+  ASSERT_EQ(last.code, 0) << last.error;
+  EXPECT_EQ(all.out, last.out);
+  const std::string a = test::read_file(dir / "all.npy"), b = test::read_file(dir / "last.npy");
+  ASSERT_EQ(a.substr(0, 8), std::string("\x93NUMPY\x01\x00", 8));
+  const size_t begin = 10 + static_cast<unsigned char>(a[8]) + 256 * static_cast<unsigned char>(a[9]);
+  EXPECT_EQ(begin % 64, 0u);
+  const size_t rows = parsed["ids"].size(), row = (a.size() - begin) / rows;
+  EXPECT_EQ(b.size(), begin + row) << "--last saves one row";
+  EXPECT_EQ(a.substr(a.size() - row), b.substr(begin)) << "and it is the last one, bit for bit";
+}
+
+TEST(Cli, BenchPrintsEveryTest) {
+  NIBBLE_NEED_TINY_MODEL();
+  const Outcome json = nibble("bench -m " + model + " -p 8,16 -n 4 -d 0,8 -r 2 -t 1 -o json --no-peak");
+  ASSERT_EQ(json.code, 0) << json.error;
+  const auto rows = nlohmann::json::parse(json.out);
+  ASSERT_EQ(rows.size(), 6u);
+  EXPECT_EQ(rows[0]["test"], "pp8");
+  EXPECT_EQ(rows[5]["test"], "tg4 @ d8");
+  for (const auto& row : rows) {
+    EXPECT_GT(row["avg_ts"].get<double>(), 0.0);
+    EXPECT_EQ(row["samples_ts"].size(), 2u);
+  }
+  const Outcome table = nibble("bench -m " + model + " -p 8 -n 0 -r 1 --no-peak");
+  EXPECT_TRUE(contains(table.out, "| pp8 |")) << table.out;
+}
+
+}  // namespace
+}  // namespace nibble
