@@ -31,7 +31,7 @@ class Sampler {
   explicit Sampler(const SamplerOptions& options);
   /// Every token of the sequence, prompt included, in order; feeds the penalties.
   void accept(int32_t token);
-  /// logits (vocab). Throws Error if all are NaN or -inf.
+  /// logits (vocab); a NaN counts as -inf. Throws Error if all are NaN or -inf.
   int32_t sample(std::span<const float> logits);
 
  private:
@@ -39,6 +39,8 @@ class Sampler {
   std::vector<int32_t> history_;
   std::mt19937_64 random_;
   struct Candidate { float logit, probability; int32_t token; };
+  void penalise();
+  int32_t draw();
   std::vector<Candidate> candidates_;
 };
 
