@@ -40,9 +40,7 @@ class Generator : private detail::EmitBuffer, public Xbyak::CodeGenerator {
   /// xbyak reports an error or the system refuses.
   Code finish(const std::string& code_name);
 
- protected:
-  const Isa isa_;
-
+  Isa isa() const { return isa_; }
   bool evex() const { return isa_ == Isa::avx512vnni; }
   int vector_bytes() const { return evex() ? 64 : 32; }
   int vector_floats() const { return vector_bytes() / 4; }
@@ -71,6 +69,7 @@ class Generator : private detail::EmitBuffer, public Xbyak::CodeGenerator {
   void zero(const Xbyak::Xmm& dst) { xor_vec(dst, dst, dst); }
 
  private:
+  const Isa isa_;
   std::map<std::array<uint8_t, 16>, Xbyak::Label> constants_;
 };
 

@@ -2,9 +2,13 @@
 #include "jit/jit.h"
 
 #include "jit/float_kernels.h"
+#include "jit/matmul.h"
 
 namespace nibble::jit {
 
-void register_kernels() { register_float_kernels(); }
+void register_kernels() {
+  register_matmul();
+  register_float_kernels();
+}
 
 }  // namespace nibble::jit

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+// AVX2 without VNNI: vpmaddubsw multiplies unsigned codes with signed activations and adds pairs in int16.
+//
+// How many products fit in int16 decides the plan; a pair is at most 2 * 127 * (2^bits - 1):
+//   bits 1-4   eight steps fit: int16 sums stay in registers for a block of 32 k, then one vpmaddwd with ones
+//   bits 5, 6  two steps fit: two products are added, then vpmaddwd and an int32 add
+//   bits 7     one step fits
+//   bits 8, codebooks   none fits: |u - 128| times the activation with the sign of u - 128 moved to it (vpsignb)
+//
+// 4 rows x 16 columns, bits 4: ymm0-7 int16 sums | ymm8-9 weights | ymm10 broadcast | ymm11 product | ymm12- masks.
+// Inner loop per four k (packed, odd step), two halves h and four rows r:
+//   vmovups w_h, [codes]; vpsrlw w_h, w_h, 4; vpand w_h, w_h, mask
+//   vpbroadcastd b, [act + 4 r]; vpmaddubsw p, w_h, b; vpaddw s_rh, s_rh, p
+// Two multiply ports bind: 8 vpmaddubsw are 4 cycles, and with 8 vpaddw beside them all four vector ports are full.
+// At group 32 the end of a group costs 8 x (vpmaddwd, vpaddd, vcvtdq2ps, FMA) per 64 vpmaddubsw: 84 % is the ceiling.
+#include <algorithm>
+
+#include "jit/gemm_emitter.h"
+
+namespace nibble::jit {
+
+namespace {
+
+class Avx2Emitter : public GemmEmitter {
+ public:
+  explicit Avx2Emitter(const GemmKey& key)
+      : GemmEmitter(key), plan_(shape_.signed_codes ? Plan::sign : plan_of_bits(key.w.bits)) {}
+
+ private:
+  enum class Plan { block, pair, single, sign };
+  static Plan plan_of_bits(int bits) {
+    return bits <= 4 ? Plan::block : bits <= 6 ? Plan::pair : Plan::single;
+  }
+
+  Needs needs() const override {
+    switch (plan_) {
+      case Plan::block: return {.partial_sums = shape_.group > 32};
+      case Plan::pair: return {.weight_sets = 2, .broadcasts = 2, .temps = 2};
+      case Plan::single: return {};
+      default: return {.weight_sets = 2};
+    }
+  }
+  bool sums_include_int_sums() const override { return false; }
+  void begin_group(int, int) override {}
+
+  void add_steps(int step, int steps, bool first, bool last) override {
+    switch (plan_) {
+      case Plan::block:
+        for (int s = 0; s < steps; ++s) block_step(step + s, s == 0);
+        widen(first, last);
+        break;
+      case Plan::pair:
+        for (int s = 0; s < steps; s += 2) pair_step(step + s, first && s == 0);
+        break;
+      case Plan::single:
+        for (int s = 0; s < steps; ++s) single_step(step + s, first && s == 0);
+        break;
+      case Plan::sign:
+        for (int s = 0; s < steps; ++s) sign_step(step + s, first && s == 0);
+        break;
+    }
+  }
+
+  Xbyak::Address ones() { return constant(0x00010001u); }
+
+  void block_step(int step, bool first) {
+    for (int v = 0; v < vectors_; ++v) load_weights(weights(v), temp(), v, step);
+    for (int r = 0; r < rows_; ++r) {
+      vpbroadcastd(broadcast(), act_values(r, step));
+      for (int v = 0; v < vectors_; ++v) {
+        if (first) {
+          vpmaddubsw(sum(r, v), weights(v), broadcast());
+        } else {
+          vpmaddubsw(temp(), weights(v), broadcast());
+          vpaddw(sum(r, v), sum(r, v), temp());
+        }
+      }
+    }
+  }
+
+  void widen(bool first, bool last) {
+    for (int r = 0; r < rows_; ++r) {
+      for (int v = 0; v < vectors_; ++v) {
+        vpmaddwd(sum(r, v), sum(r, v), ones());
+        if (!first) load_partial(sum(r, v), r, v);
+        if (!last) store_partial(sum(r, v), r, v);
+      }
+    }
+  }
+
+  // sum += pairs of the int16 products in `product`
+  void add_product(const Xbyak::Xmm& product, int r, int v, bool first) {
+    vpmaddwd(first ? sum(r, v) : product, product, ones());
+    if (!first) vpaddd(sum(r, v), sum(r, v), product);
+  }
+
+  void pair_step(int step, bool first) {
+    for (int i = 0; i < 2; ++i) {
+      for (int v = 0; v < vectors_; ++v) load_weights(weights(v, i), temp(), v, step + i);
+    }
+    for (int r = 0; r < rows_; ++r) {
+      vpbroadcastd(broadcast(0), act_values(r, step));
+      vpbroadcastd(broadcast(1), act_values(r, step + 1));
+      for (int v = 0; v < vectors_; ++v) {
+        vpmaddubsw(temp(0), weights(v, 0), broadcast(0));
+        vpmaddubsw(temp(1), weights(v, 1), broadcast(1));
+        vpaddw(temp(0), temp(0), temp(1));
+        add_product(temp(0), r, v, first);
+      }
+    }
+  }
+
+  void single_step(int step, bool first) {
+    for (int v = 0; v < vectors_; ++v) load_weights(weights(v), temp(), v, step);
+    for (int r = 0; r < rows_; ++r) {
+      vpbroadcastd(broadcast(), act_values(r, step));
+      for (int v = 0; v < vectors_; ++v) {
+        vpmaddubsw(temp(), weights(v), broadcast());
+        add_product(temp(), r, v, first);
+      }
+    }
+  }
+
+  void sign_step(int step, bool first) {
+    for (int v = 0; v < vectors_; ++v) {
+      load_weights(weights(v), temp(), v, step);
+      vpabsb(weights(v, 1), weights(v));
+    }
+    for (int r = 0; r < rows_; ++r) {
+      vpbroadcastd(broadcast(), act_values(r, step));
+      for (int v = 0; v < vectors_; ++v) {
+        vpsignb(temp(), broadcast(), weights(v));
+        vpmaddubsw(temp(), weights(v, 1), temp());
+        add_product(temp(), r, v, first);
+      }
+    }
+  }
+
+  const Plan plan_;
+};
+
+}  // namespace
+
+extern const MicroKernel kernel_avx2;
+const MicroKernel kernel_avx2 = {
+    .isa = Isa::avx2,
+    .packed_rows = 4,
+    .packed_panels = 1,
+    .panel_rows = 4,
+    .panel_panels = 1,
+    .rejects = rejects_layout,
+    .emit = [](const GemmKey& key) { return key.rows == 0 ? emit_expander(key) : Avx2Emitter(key).emit(); },
+};
+
+}  // namespace nibble::jit

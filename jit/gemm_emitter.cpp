@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "jit/gemm_emitter.h"
+
+#include <numeric>
+#include <vector>
+
+#include "quant/format.h"
+#include "tensor/check.h"
+
+namespace nibble::jit {
+
+namespace {
+constexpr int steps_per_block = quant::block_k / 4;
+constexpr int steps_per_act = quant::act_group / 4;
+// Measured on one core, cold weights: below 1 KB memory latency shows, above 4 KB nothing is gained.
+constexpr int prefetch_bytes = 2048;
+}  // namespace
+
+GemmEmitter::GemmEmitter(const GemmKey& key)
+    : Generator(key.isa),
+      key_(key),
+      shape_(key),
+      rows_(key.rows),
+      vectors_(key.panels * 16 / vector_floats()),
+      unpack_(*this, key.w, shape_.signed_codes) {}
+
+bool GemmEmitter::take_registers(Place& place) {
+  const int wanted = rows_ * vectors_;
+  if (used_ + wanted > vector_count()) return false;
+  place.first_register = used_;
+  used_ += wanted;
+  return true;
+}
+
+void GemmEmitter::plan_registers() {
+  const Needs n = needs();
+  const bool minima_in_registers = shape_.minimum && key_.source == Source::packed;
+  weights_ = rows_ * vectors_;
+  broadcasts_ = weights_ + n.weight_sets * vectors_;
+  temps_ = broadcasts_ + n.broadcasts;
+  used_ = temps_ + n.temps;
+  if (minima_in_registers) {
+    // A second set of weight registers is idle at the end of a group.
+    minima_ = n.weight_sets > 1 ? weights_ + vectors_ : used_;
+    if (n.weight_sets == 1) used_ += vectors_;
+  }
+  NIBBLE_CHECK(used_ <= vector_count(), name(key_), ": needs ", used_, " vector registers, there are ", vector_count());
+  const int bytes = rows_ * vectors_ * vector_bytes();
+  if (shape_.groups_per_act > 1 && !take_registers(t_)) {
+    t_.memory = rsp + static_cast<size_t>(frame_);
+    frame_ += bytes;
+  }
+  if (!take_registers(totals_)) totals_.memory = Xbyak::RegExp(out_);
+  if (n.partial_sums && !take_registers(partial_)) {
+    partial_.memory = rsp + static_cast<size_t>(frame_);
+    frame_ += bytes;
+  }
+}
+
+Xbyak::Address GemmEmitter::memory(const Place& place, int r, int v) const {
+  return ptr[place.memory + static_cast<size_t>((r * vectors_ + v) * vector_bytes())];
+}
+
+Code GemmEmitter::emit() {
+  plan_registers();
+  prologue(frame_);
+  mov(act_, arg(rdi, &GemmArgs::act));
+  mov(codes_, arg(rdi, &GemmArgs::codes));
+  mov(out_, arg(rdi, &GemmArgs::out));
+  mov(units_, arg(rdi, &GemmArgs::units));
+  mov(tail_, arg(rdi, &GemmArgs::tail));
+  if (key_.source == Source::packed) {
+    mov(scales_, arg(rdi, &GemmArgs::scales));
+    mov(stride_, arg(rdi, &GemmArgs::panel_stride));
+    lea(stride3_, ptr[stride_ + stride_ * 2]);
+    std::vector<int> spare(static_cast<size_t>(vector_count() - used_));
+    std::iota(spare.begin(), spare.end(), used_);
+    unpack_.load_constants(spare);
+  }
+  start_totals();
+  main_loop();
+  Xbyak::Label done;
+  test(tail_, tail_);
+  jz(done, T_NEAR);
+  unit(true);
+  L(done);
+  store_totals();
+  epilogue();
+  return finish(name(key_));
+}
+
+void GemmEmitter::start_totals() {
+  Xbyak::Label load, ready;
+  mov(r12, arg(rdi, &GemmArgs::first));
+  test(r12, r12);
+  jz(load, T_NEAR);
+  if (!totals_.in_registers()) zero(temp());
+  for (int r = 0; r < rows_; ++r) {
+    for (int v = 0; v < vectors_; ++v) {
+      if (totals_.in_registers()) {
+        zero(at(totals_, r, v));
+      } else {
+        vmovups(memory(totals_, r, v), temp());
+      }
+    }
+  }
+  jmp(ready, T_NEAR);
+  L(load);
+  if (totals_.in_registers()) {
+    for (int i = 0; i < rows_ * vectors_; ++i) {
+      vmovups(vec(totals_.first_register + i), ptr[out_ + static_cast<size_t>(i * vector_bytes())]);
+    }
+  }
+  L(ready);
+}
+
+void GemmEmitter::store_totals() {
+  if (!totals_.in_registers()) return;
+  for (int i = 0; i < rows_ * vectors_; ++i) {
+    vmovups(ptr[out_ + static_cast<size_t>(i * vector_bytes())], vec(totals_.first_register + i));
+  }
+}
+
+// Packed weights are prefetched `ahead` units ahead; near the end of a panel's codes the stream goes on with the
+// codes of the panels that come next, since a panel's scales lie between them.
+void GemmEmitter::main_loop() {
+  const int acts = shape_.unit_k / quant::act_group;
+  const int unit_codes = key_.source == Source::packed ? shape_.unit_k / quant::block_k * shape_.code_block_bytes
+                                                       : acts * shape_.panel_bytes;
+  const int units_ahead = (prefetch_bytes + unit_codes - 1) / unit_codes;
+  Xbyak::Label loop, done, near_end;
+  if (key_.source == Source::packed) {
+    mov(prefetch_, arg(rdi, &GemmArgs::next));
+    mov(ahead_, units_);
+    sub(ahead_, units_ahead);
+    jle(near_end, T_NEAR);
+    lea(prefetch_, ptr[codes_ + static_cast<size_t>(units_ahead * unit_codes)]);
+    L(near_end);
+  }
+  test(units_, units_);
+  jz(done, T_NEAR);
+  align(32);
+  L(loop);
+  unit(false);
+  add(act_, acts * shape_.act_bytes);
+  add(codes_, unit_codes);
+  if (key_.source == Source::packed) {
+    add(scales_, shape_.unit_scale_bytes);
+    add(prefetch_, unit_codes);
+    dec(ahead_);
+    cmove(prefetch_, arg(rdi, &GemmArgs::next));
+  }
+  dec(units_);
+  jnz(loop, T_NEAR);
+  L(done);
+}
+
+void GemmEmitter::unit(bool tail) {
+  Xbyak::Label done;
+  for (int a = 0; a < shape_.unit_k / quant::act_group; ++a) {
+    Xbyak::Label act_done;
+    for (int g = 0; g < shape_.groups_per_act; ++g) group(a, g, tail, act_done);
+    L(act_done);
+    end_act(a);
+    if (tail) {
+      test(tail_, tail_);
+      jz(done, T_NEAR);
+    }
+  }
+  L(done);
+}
+
+void GemmEmitter::group(int a, int g, bool tail, Xbyak::Label& act_done) {
+  const int steps = shape_.group / 4, first = a * steps_per_act + g * steps;
+  Xbyak::Label group_done;
+  begin_group(a, g);
+  for (int s = 0; s < steps; s += steps_per_block) {
+    const int count = std::min(steps, steps_per_block);
+    if (key_.source == Source::packed && (first + s) % steps_per_block == 0) prefetch_block((first + s) / steps_per_block);
+    add_steps(first + s, count, s == 0, s + count == steps);
+    if (tail && shape_.whole_rows) {
+      dec(tail_);
+      jz(group_done, T_NEAR);
+    }
+  }
+  L(group_done);
+  end_group(a, g);
+  if (tail && !shape_.whole_rows) {
+    dec(tail_);
+    if (g + 1 < shape_.groups_per_act) jz(act_done, T_NEAR);
+  }
+}
+
+void GemmEmitter::prefetch_block(int block) {
+  for (int p = 0; p < key_.panels; ++p) {
+    const Xbyak::RegExp base = panel_base(prefetch_, p * (evex() ? 1 : 2));
+    for (int line = 0; line < shape_.code_block_bytes / 64; ++line) {
+      prefetcht0(ptr[base + static_cast<size_t>(block * shape_.code_block_bytes + line * 64)]);
+    }
+  }
+}
+
+Xbyak::RegExp GemmEmitter::panel_base(const Xbyak::Reg64& base, int v) const {
+  switch (panel(v)) {
+    case 0: return Xbyak::RegExp(base);
+    case 1: return base + stride_;
+    case 2: return base + stride_ * 2;
+    default: return base + stride3_;
+  }
+}
+
+void GemmEmitter::load_weights(const Xbyak::Xmm& dst, const Xbyak::Xmm& tmp, int v, int step) {
+  if (key_.source == Source::packed) {
+    const int block = step / steps_per_block * shape_.code_block_bytes + column(v) * 4;
+    unpack_.codes(dst, tmp, panel_base(codes_, v) + static_cast<size_t>(block), step % steps_per_block);
+    return;
+  }
+  const int at = step / steps_per_act * shape_.panel_bytes +
+                 (step % steps_per_act * key_.panels + panel(v)) * 64 + column(v) * 4;
+  vmovups(dst, ptr[codes_ + static_cast<size_t>(at)]);
+}
+
+Xbyak::Address GemmEmitter::act_values(int r, int step) const {
+  const int at = step / steps_per_act * shape_.act_bytes + (step % steps_per_act * rows_ + r) * 4;
+  return ptr[act_ + static_cast<size_t>(at)];
+}
+
+Xbyak::Address GemmEmitter::act_int_sum(int r, int a, int g) const {
+  return ptr[act_ + static_cast<size_t>(a * shape_.act_bytes + shape_.act_int_sums + (g * rows_ + r) * 4)];
+}
+
+void GemmEmitter::load_partial(const Xbyak::Xmm& s, int r, int v) {
+  if (partial_.in_registers()) {
+    vpaddd(s, s, at(partial_, r, v));
+  } else {
+    vpaddd(s, s, memory(partial_, r, v));
+  }
+}
+
+void GemmEmitter::store_partial(const Xbyak::Xmm& s, int r, int v) {
+  if (partial_.in_registers()) {
+    vmovaps(at(partial_, r, v), s);
+  } else {
+    vmovups(memory(partial_, r, v), s);
+  }
+}
+
+void GemmEmitter::load_scales(int a, int g) {
+  const int groups = a * shape_.groups_per_act + g;
+  for (int v = 0; v < vectors_; ++v) {
+    if (key_.source == Source::panel) {
+      const int at = a * shape_.panel_bytes + shape_.panel_d + (g * key_.panels + panel(v)) * 64 + column(v) * 4;
+      vmovups(weights(v), ptr[codes_ + static_cast<size_t>(at)]);
+      continue;
+    }
+    const int per_record = key_.w.sub_groups ? key_.w.sub_groups : 1;
+    const Xbyak::RegExp record =
+        panel_base(scales_, v) + static_cast<size_t>(groups / per_record * shape_.scale_bytes);
+    unpack_.scale(weights(v), temp(), record, groups % per_record, column(v));
+    if (shape_.minimum) {
+      unpack_.minimum(vec(minima_ + v), temp(), weights(v), record, groups % per_record, column(v));
+    }
+  }
+}
+
+void GemmEmitter::add_minimum(const Xbyak::Xmm& t, int v, int a, int g) {
+  if (key_.source == Source::packed) {
+    vfmadd231ps(t, broadcast(), vec(minima_ + v));
+    return;
+  }
+  const int at = a * shape_.panel_bytes + shape_.panel_m + (g * key_.panels + panel(v)) * 64 + column(v) * 4;
+  vfmadd231ps(t, broadcast(), ptr[codes_ + static_cast<size_t>(at)]);
+}
+
+// t = fma(float(sum), d, t), the first group of an act_group with t = 0: a product alone, which differs at most in the
+// sign of a zero and that never reaches the total. t stays in sum() when it has no registers.
+void GemmEmitter::end_group(int a, int g) {
+  load_scales(a, g);
+  const bool many = shape_.groups_per_act > 1;
+  for (int r = 0; r < rows_; ++r) {
+    const bool add_int = shape_.int_sums && !sums_include_int_sums();
+    if (add_int) vpbroadcastd(broadcast(), act_int_sum(r, a, g));
+    for (int v = 0; v < vectors_; ++v) {
+      if (add_int) vpaddd(sum(r, v), sum(r, v), broadcast());
+      vcvtdq2ps(sum(r, v), sum(r, v));
+    }
+    if (shape_.float_sums) {
+      const int at = a * shape_.act_bytes + shape_.act_float_sums + (g * rows_ + r) * 4;
+      vbroadcastss(broadcast(), ptr[act_ + static_cast<size_t>(at)]);
+    }
+    for (int v = 0; v < vectors_; ++v) {
+      const bool in_register = many && t_.in_registers();
+      const Xbyak::Xmm t = in_register ? at(t_, r, v) : sum(r, v);
+      if (g == 0) {
+        vmulps(t, sum(r, v), weights(v));
+      } else if (in_register) {
+        vfmadd231ps(t, sum(r, v), weights(v));
+      } else {
+        vfmadd213ps(t, weights(v), memory(t_, r, v));
+      }
+      if (shape_.minimum) add_minimum(t, v, a, g);
+      if (!in_register && g + 1 < shape_.groups_per_act) vmovups(memory(t_, r, v), t);
+    }
+  }
+}
+
+void GemmEmitter::end_act(int a) {
+  for (int r = 0; r < rows_; ++r) {
+    const int scale = a * shape_.act_bytes + shape_.act_scales + r * 4;
+    vbroadcastss(broadcast(), ptr[act_ + static_cast<size_t>(scale)]);
+    for (int v = 0; v < vectors_; ++v) {
+      const bool in_register = shape_.groups_per_act > 1 && t_.in_registers();
+      const Xbyak::Xmm t = in_register ? at(t_, r, v) : sum(r, v);
+      if (totals_.in_registers()) {
+        vfmadd231ps(at(totals_, r, v), t, broadcast());
+      } else {
+        vfmadd213ps(t, broadcast(), memory(totals_, r, v));
+        vmovups(memory(totals_, r, v), t);
+      }
+    }
+  }
+}
+
+const char* rejects_layout(const QuantLayout& w) {
+  if (w.bits < 1 || w.bits > 8) return "only quantised weights of 1 to 8 bits";
+  if (w.group != 0 && w.group != 16 && w.group != 32 && w.group != 64 && w.group != 128) {
+    return "group must be 16, 32, 64, 128 or the whole row";
+  }
+  if (w.sub_groups) {
+    const int super = w.group * w.sub_groups;
+    if (w.group == 0 || w.zero_point == ZeroPoint::integer) return "super-blocks need a group and no integer zero points";
+    if (super % quant::act_group != 0 && quant::act_group % super != 0) return "super-blocks must fit groups of 128";
+    if (super > 1024) return "super-blocks of at most 1024";
+  }
+  if (w.codebook && (w.bits != 4 || w.zero_point != ZeroPoint::symmetric)) return "codebooks are of 4 bits, symmetric";
+  return nullptr;
+}
+
+}  // namespace nibble::jit

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// The part of an int8 GEMM kernel that all instruction sets share: loops over k, scales, minima, sums and tails.
+// Subclasses own the inner product and say how many registers it needs.
+#pragma once
+
+#include "jit/gemm_key.h"
+#include "jit/generator.h"
+#include "jit/microkernel.h"
+#include "jit/unpack.h"
+
+namespace nibble::jit {
+
+/// Vector registers of one kernel, in this order from 0 up:
+///   sums rows x vectors | weights sets x vectors | broadcasts | temps | minima (packed) | t, totals, partial sums as
+///   far as they fit | the rest holds masks and tables
+/// What does not fit lives in L1: t and the partial sums in the frame, totals in the caller's tile.
+class GemmEmitter : public Generator {
+ public:
+  explicit GemmEmitter(const GemmKey& key);
+  virtual ~GemmEmitter() = default;
+  Code emit();
+
+ protected:
+  struct Needs {
+    int weight_sets = 1;         ///< registers per vector for weights
+    int broadcasts = 1, temps = 1;
+    bool partial_sums = false;   ///< a group longer than a block is summed in pieces
+  };
+  virtual Needs needs() const = 0;
+  /// Clears or initialises the sums of group `g` of act_group `a` of the unit.
+  virtual void begin_group(int a, int g) = 0;
+  /// Adds `steps` steps of four k from step `step` of the unit on. `first`: of its group; `last`: none follows for sure.
+  /// Leaves the whole sum of the group so far in sum().
+  virtual void add_steps(int step, int steps, bool first, bool last) = 0;
+  /// The int32 sums of the group are complete but for the activations' own (GemmShape::int_sums).
+  virtual bool sums_include_int_sums() const = 0;
+
+  const GemmKey key_;
+  const GemmShape shape_;
+  const int rows_, vectors_;  ///< vectors per row
+
+  Xbyak::Xmm sum(int r, int v) const { return vec(r * vectors_ + v); }
+  Xbyak::Xmm weights(int v, int set = 0) const { return vec(weights_ + set * vectors_ + v); }
+  Xbyak::Xmm broadcast(int i = 0) const { return vec(broadcasts_ + i); }
+  Xbyak::Xmm temp(int i = 0) const { return vec(temps_ + i); }
+  void load_weights(const Xbyak::Xmm& dst, const Xbyak::Xmm& tmp, int v, int step);
+  Xbyak::Address act_values(int r, int step) const;
+  Xbyak::Address act_int_sum(int r, int a, int g) const;
+  /// Where the sum of the blocks before this one waits (Needs::partial_sums); a register or memory.
+  void load_partial(const Xbyak::Xmm& sum, int r, int v);
+  void store_partial(const Xbyak::Xmm& sum, int r, int v);
+
+ private:
+  struct Place {
+    int first_register = -1;  ///< -1: memory
+    Xbyak::RegExp memory;
+    bool in_registers() const { return first_register >= 0; }
+  };
+  void plan_registers();
+  bool take_registers(Place& place);
+  Xbyak::Xmm at(const Place& place, int r, int v) const { return vec(place.first_register + r * vectors_ + v); }
+  Xbyak::Address memory(const Place& place, int r, int v) const;
+  void start_totals();
+  void store_totals();
+  void main_loop();
+  void unit(bool tail);
+  void group(int a, int g, bool tail, Xbyak::Label& act_done);
+  void prefetch_block(int block);
+  void load_scales(int a, int g);
+  void end_group(int a, int g);
+  void end_act(int a);
+  void add_minimum(const Xbyak::Xmm& t, int v, int a, int g);
+  Xbyak::RegExp panel_base(const Xbyak::Reg64& base, int v) const;
+  int column(int v) const { return evex() ? 0 : v % 2 * 8; }
+  int panel(int v) const { return evex() ? v : v / 2; }
+
+  Unpack unpack_;
+  int used_ = 0, weights_ = 0, broadcasts_ = 0, temps_ = 0, minima_ = -1, frame_ = 0;
+  Place t_, totals_, partial_;
+  const Xbyak::Reg64 act_ = rsi, codes_ = rdx, scales_ = rcx, out_ = r8, units_ = r9, tail_ = r10;
+  const Xbyak::Reg64 prefetch_ = r11, stride_ = rax, stride3_ = rbx, ahead_ = r13;
+};
+
+/// The expander of a key with rows == 0; the same for every instruction set but for the registers' width.
+Code emit_expander(const GemmKey& key);
+
+/// Why no kernel of any instruction set can be made, or nullptr.
+const char* rejects_layout(const QuantLayout& w);
+
+}  // namespace nibble::jit

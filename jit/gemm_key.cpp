@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "jit/gemm_key.h"
+
+#include <algorithm>
+#include <sstream>
+
+#include "quant/format.h"
+#include "tensor/check.h"
+
+namespace nibble::jit {
+
+namespace {
+
+std::string layout_name(const QuantLayout& w) {
+  static constexpr char kinds[] = {'s', 'm', 'z'};
+  std::ostringstream s;
+  s << static_cast<int>(w.bits) << kinds[static_cast<int>(w.zero_point)];
+  if (w.codebook) s << 'c' << static_cast<int>(w.codebook);
+  if (w.group) s << "_g" << w.group;
+  if (!w.group) s << "_row";
+  if (w.sub_groups) s << 'x' << static_cast<int>(w.sub_groups);
+  return s.str();
+}
+
+}  // namespace
+
+std::string name(const GemmKey& key) {
+  const bool panel = key.source == Source::panel;
+  const std::string weights = message(panel ? 'p' : 'q', layout_name(key.w), panel || key.w.scale == DType::f16 ? "" : "_",
+                                      panel || key.w.scale == DType::f16 ? std::string_view() : name(key.w.scale));
+  const int columns = key.panels * 16;
+  if (key.rows == 0) return message("expand_", weights, '_', columns, '_', name(key.isa));
+  return message("gemm_i8_", weights, "_f32_", static_cast<int>(key.rows), 'x', columns, "x4_", name(key.isa));
+}
+
+QuantLayout expanded_layout(const QuantLayout& w) {
+  QuantLayout e = w;
+  e.scale = DType::f32;
+  e.sub_groups = 0;
+  if (w.codebook) e.bits = 8;
+  e.codebook = 0;
+  if (w.zero_point == ZeroPoint::integer) e.zero_point = ZeroPoint::minimum;
+  return e;
+}
+
+GemmShape::GemmShape(const GemmKey& key) {
+  const QuantLayout& w = key.w;
+  const int rows = key.rows, panels = key.panels;
+  whole_rows = w.group == 0;
+  group = whole_rows ? quant::act_group : std::min<int>(w.group, quant::act_group);
+  groups_per_act = quant::act_group / group;
+  zero_point = w.codebook ? 128 : 1 << (w.bits - 1);
+  signed_codes = key.isa == Isa::avx2 && (w.bits == 8 || w.codebook);
+  minimum = w.zero_point != ZeroPoint::symmetric;
+  int_sums = minimum == signed_codes;
+  int_sum_factor = minimum ? 128 : -zero_point;
+  float_sums = minimum;
+
+  unit_k = std::max(quant::act_group, group * w.sub_groups);
+  tail_k = whole_rows ? quant::block_k : group;
+  code_block_bytes = w.bits * 64;
+  const int scale_row = 16 * static_cast<int>(element_bytes(w.scale));
+  if (w.sub_groups) {
+    scale_bytes = (scale_row + w.sub_groups * 16) * (minimum ? 2 : 1);
+    unit_scale_bytes = unit_k / (group * w.sub_groups) * scale_bytes;
+  } else {
+    scale_bytes = scale_row;
+    if (w.zero_point == ZeroPoint::minimum) scale_bytes += scale_row;
+    if (w.zero_point == ZeroPoint::integer) scale_bytes += 16;
+    unit_scale_bytes = unit_k / group * scale_bytes;
+  }
+
+  const int sum_bytes = groups_per_act * rows * 4;
+  act_int_sums = quant::act_group * rows;
+  act_float_sums = act_int_sums + (int_sums ? sum_bytes : 0);
+  act_scales = act_float_sums + (float_sums ? sum_bytes : 0);
+  act_bytes = act_scales + rows * 4;
+
+  panel_d = quant::act_group * panels * 16;
+  panel_m = panel_d + groups_per_act * panels * 64;
+  panel_bytes = panel_m + (minimum ? groups_per_act * panels * 64 : 0);
+}
+
+}  // namespace nibble::jit

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the bytes of an int8 GEMM kernel depend on, its name, and the sizes that emitter and caller both derive from it.
+//
+// A kernel multiplies a tile of `rows` activation rows with `panels` weight panels of 16 columns and adds to a tile of
+// f32 totals, (rows, panels * 16) contiguous. rows == 0 is the expander: packed weights of one panel in, expanded out.
+//
+// Activation tile: per act_group of k one record of `act_bytes`, row r of R innermost:
+//   int8 values[32 steps][R][4]   then, where the weights need them, int32 sums[groups][R], float sums[groups][R],
+//   then float scale[R]
+// Expanded weights, `panels` panels P side by side: per act_group one record of `panel_bytes`:
+//   uint8 codes[32 steps][P][16 columns][4]   float d[groups][P][16]   and with a minimum float m[groups][P][16]
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <type_traits>
+
+#include "tensor/cpu.h"
+#include "tensor/packed.h"
+
+namespace nibble::jit {
+
+/// Where the weights come from: packed panels as quant/format.h has them, or expanded as above.
+enum class Source : uint8_t { packed, panel };
+
+struct GemmKey {
+  Isa isa = Isa::generic;
+  Source source = Source::packed;
+  uint8_t rows = 1;
+  uint8_t panels = 1;
+  QuantLayout w;
+  bool operator==(const GemmKey&) const = default;
+};
+static_assert(std::has_unique_object_representations_v<GemmKey>);
+
+/// "gemm_i8_q4s_g32_f32_4x16x4_avx2"; docs/kernel-names.md. Different keys have different names.
+std::string name(const GemmKey& key);
+
+/// What is left of a layout after expansion: all formats with equal code width, group and zero point share kernels.
+QuantLayout expanded_layout(const QuantLayout& w);
+
+struct GemmShape {
+  explicit GemmShape(const GemmKey& key);
+
+  int group;           ///< k per stored group, 16 to 128
+  int groups_per_act;  ///< stored groups per act_group
+  bool whole_rows;     ///< the last group may end at any block of 32
+  int zero_point;      ///< of the unsigned codes of symmetric layouts
+  bool signed_codes;   ///< codes reach the multiplier as u - 128 (vpmaddubsw would overflow)
+  bool minimum;        ///< two float terms per group
+  bool int_sums, float_sums;  ///< what the activation tile carries
+  int int_sum_factor;  ///< int sums are sum(q) times this
+
+  int unit_k;   ///< k of one pass of the main loop: an act_group or a super-block, the longer one
+  int tail_k;   ///< k that one count of GemmArgs::tail stands for
+
+  int code_block_bytes;         ///< packed: codes of 32 k
+  int scale_bytes;              ///< packed: one scale record, see PanelGeometry::scale_group_bytes
+  int unit_scale_bytes;         ///< packed: scales of one unit
+  int act_int_sums, act_float_sums, act_scales, act_bytes;  ///< offsets in an activation record, and its size
+  int panel_d, panel_m, panel_bytes;                        ///< the same for an expanded record
+};
+
+}  // namespace nibble::jit

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "jit/matmul_plan.h"
+
+#include <algorithm>
+
+#include "tensor/check.h"
+#include "tensor/cpu.h"
+
+namespace nibble::jit {
+
+namespace {
+
+// Rows whose totals and activations of one k block stay in L2 while a chunk of panels passes over them.
+constexpr int64_t rows_per_block = 256;
+constexpr int64_t panels_per_chunk = 6;
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+size_t lines(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+}  // namespace
+
+MatmulPlan::MatmulPlan(const MicroKernel& kernel, const Call& call) {
+  m = call.in[0].shape[0];
+  k = call.in[0].shape[1];
+  needs = quant::act_needs_of(*call.in[0].format);
+  make_parts(kernel, call);
+  packed = m <= kernel.packed_rows;
+  panels_per_tile = packed ? kernel.packed_panels : kernel.panel_panels;
+
+  int unit = quant::act_group, record = 0;
+  for (const Part& part : parts) {
+    unit = std::max(unit, part.shape.unit_k);
+    record = std::max(record, part.panel_record);
+  }
+  // A tile's expanded panels take half of L1: the other half is for activations, totals and t.
+  const auto half_l1 = static_cast<int64_t>(cache_sizes().l1d / 2);
+  k_block = std::max<int64_t>(unit, half_l1 / (record * panels_per_tile) * quant::act_group / unit * unit);
+
+  for (int rows = 0; rows <= max_rows; ++rows) {
+    act_shapes.emplace_back(GemmKey{kernel.isa, Source::packed, static_cast<uint8_t>(rows), 1, parts[0].layout});
+  }
+  make_tiles(packed ? kernel.packed_rows : kernel.panel_rows);
+  make_chunks(call.threads);
+  make_kernels(kernel);
+
+  int64_t block_rows = 0, chunk_panels = 0;
+  for (const RowBlock& block : row_blocks) block_rows = std::max(block_rows, block.rows);
+  for (const Chunk& chunk : chunks) chunk_panels = std::max(chunk_panels, chunk.end_panel - chunk.panel);
+  if (packed) {
+    worker_bytes = lines(act_bytes);
+    scratch_bytes = worker_bytes * static_cast<size_t>(call.threads);
+    return;
+  }
+  const int64_t records = k_block / quant::act_group;
+  expanded_bytes = lines(static_cast<size_t>(records * record * chunk_panels));
+  totals_bytes = lines(static_cast<size_t>(block_rows * chunk_panels) * quant::panel_columns * sizeof(float));
+  worker_bytes = expanded_bytes + totals_bytes * (gate ? 2 : 1);
+  shared_bytes = lines(act_bytes);
+  scratch_bytes = shared_bytes + worker_bytes * static_cast<size_t>(call.threads);
+}
+
+void MatmulPlan::make_parts(const MicroKernel& kernel, const Call& call) {
+  const int weights = static_cast<int>(call.attrs().i("weights", 1));
+  gate = !call.attrs().s("gate", "").empty();
+  function = parse_function(call.attrs().s(gate ? "gate" : "activation", ""));
+  int next = 1 + weights;
+  if (call.attrs().i("bias", 0)) bias = next++;
+  if (call.attrs().i("residual", 0)) residual = next++;
+  int64_t column = 0;
+  for (int w = 1; w <= weights; ++w) {
+    const QuantLayout& layout = call.in[static_cast<size_t>(w)].format->layout;
+    const int64_t n = call.in[static_cast<size_t>(w)].shape[0];
+    NIBBLE_CHECK(kernel.rejects(layout) == nullptr, "weight ", w, ": ", kernel.rejects(layout));
+    Part part{.input = w, .n = n, .first_column = gate ? 0 : column, .layout = layout,
+              .shape = GemmShape({kernel.isa, Source::packed, 1, 1, layout}),
+              .geometry = quant::panel_geometry(layout, n, k)};
+    part.panel_record = GemmShape({kernel.isa, Source::panel, 1, 1, expanded_layout(layout)}).panel_bytes;
+    column += n;
+    parts.push_back(part);
+  }
+}
+
+// As few tiles as the largest allows, their rows as even as possible.
+void MatmulPlan::make_tiles(int rows_per_tile) {
+  const int64_t blocks = std::max<int64_t>(1, ceil_div(m, rows_per_block));
+  for (int64_t b = 0; b < blocks; ++b) {
+    const int64_t begin = m * b / blocks, end = m * (b + 1) / blocks;
+    const int64_t count = ceil_div(end - begin, rows_per_tile);
+    RowBlock block{static_cast<int>(tiles.size()), 0, end - begin};
+    for (int64_t t = 0; t < count; ++t) {
+      const int64_t row = begin + (end - begin) * t / count, next = begin + (end - begin) * (t + 1) / count;
+      const int rows = static_cast<int>(next - row);
+      tiles.push_back({row, rows, act_bytes});
+      act_bytes += lines(act_tile_bytes(act_shapes[static_cast<size_t>(rows)], k));
+    }
+    block.end_tile = static_cast<int>(tiles.size());
+    row_blocks.push_back(block);
+  }
+}
+
+// Enough chunks that the last one of a worker is a small part of its time.
+void MatmulPlan::make_chunks(int threads) {
+  int64_t panels = 0;
+  for (const Part& part : parts) panels += part.geometry.panels;
+  const int64_t jobs = threads == 1 ? 1 : threads * 12;
+  const int64_t row_jobs = packed ? 1 : static_cast<int64_t>(row_blocks.size());
+  int64_t size = ceil_div(panels * row_jobs, jobs);
+  if (!packed) size = std::min(size, panels_per_chunk);
+  size = std::max<int64_t>(1, ceil_div(size, panels_per_tile)) * panels_per_tile;
+  for (size_t p = 0; p < (gate ? 1 : parts.size()); ++p) {
+    for (int64_t panel = 0; panel < parts[p].geometry.panels; panel += size) {
+      chunks.push_back({static_cast<int>(p), panel, std::min(panel + size, parts[p].geometry.panels)});
+    }
+  }
+}
+
+void MatmulPlan::make_kernels(const MicroKernel& kernel) {
+  std::array<bool, max_rows + 1> used{};
+  for (const Tile& tile : tiles) used[static_cast<size_t>(tile.rows)] = true;
+  for (Part& part : parts) {
+    for (int panels = 1; panels <= panels_per_tile; ++panels) {
+      const auto p = static_cast<uint8_t>(panels);
+      // Only the widest tile and what is left at the end of a weight.
+      if (panels != panels_per_tile && part.geometry.panels % panels_per_tile != panels) continue;
+      for (size_t rows = 1; rows <= max_rows; ++rows) {
+        if (!used[rows]) continue;
+        const GemmKey key{kernel.isa, packed ? Source::packed : Source::panel, static_cast<uint8_t>(rows), p,
+                          packed ? part.layout : expanded_layout(part.layout)};
+        part.kernels[rows][p] = &gemm_code(kernel, key);
+        if (detail.empty() || panels == panels_per_tile) detail = part.kernels[rows][p]->name();
+      }
+      if (!packed) part.expanders[p] = &gemm_code(kernel, {kernel.isa, Source::packed, 0, p, part.layout});
+    }
+  }
+}
+
+}  // namespace nibble::jit

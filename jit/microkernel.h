@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// What an instruction set offers to the macro-kernel (jit/matmul.cpp); jit/kernel_list.inc lists them.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "jit/code.h"
+#include "jit/gemm_key.h"
+
+namespace nibble::jit {
+
+/// Arguments of GEMM kernels and expanders; sizes come from GemmShape.
+struct GemmArgs {
+  const void* act = nullptr;     ///< activation tile, see gemm_key.h; unused by expanders
+  const void* codes = nullptr;   ///< packed: codes at the first k; panel: the expanded record
+  const void* scales = nullptr;  ///< packed: the first scale record
+  void* out = nullptr;           ///< (rows, panels * 16) f32 totals; expanders: expanded records
+  int64_t units = 0;             ///< whole units of unit_k
+  int64_t tail = 0;              ///< counts of tail_k behind them, less than a unit
+  int64_t first = 0;             ///< not 0: totals start at zero instead of the values in `out`
+  int64_t panel_stride = 0;      ///< bytes between packed panels
+  const void* next = nullptr;    ///< codes of the panels that come next, to prefetch; not null
+};
+
+struct MicroKernel {
+  Isa isa;
+  uint8_t packed_rows, packed_panels;  ///< largest tile that unpacks in registers
+  uint8_t panel_rows, panel_panels;    ///< largest tile on expanded weights
+  /// nullptr when kernels can be made for the layout, else a static string with the reason.
+  const char* (*rejects)(const QuantLayout& w);
+  /// Emits; the key's rows and panels are within the limits above. Throws Error.
+  Code (*emit)(const GemmKey& key);
+};
+
+std::span<const MicroKernel* const> microkernels();
+
+/// The cached kernel of `key`, emitted at first use.
+const Code& gemm_code(const MicroKernel& kernel, const GemmKey& key);
+
+}  // namespace nibble::jit
