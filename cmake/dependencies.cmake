@@ -7,9 +7,11 @@ find_package(CLI11 2.1 REQUIRED)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
 
+# Debian's oneDNN runs on OpenMP, whose thread count tensor/onednn sets around its calls.
 find_package(dnnl REQUIRED)
+find_package(OpenMP REQUIRED COMPONENTS CXX)
 add_library(nibble_onednn_dep INTERFACE)
-target_link_libraries(nibble_onednn_dep INTERFACE DNNL::dnnl)
+target_link_libraries(nibble_onednn_dep INTERFACE DNNL::dnnl OpenMP::OpenMP_CXX)
 
 find_path(NIBBLE_XBYAK_INCLUDE xbyak/xbyak.h REQUIRED)
 add_library(nibble_xbyak_dep INTERFACE)

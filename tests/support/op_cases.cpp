@@ -486,30 +486,4 @@ OpCase op_case(std::string_view op, DType dtype, int64_t size, int variant, bool
   return std::move(mk.result);
 }
 
-Doubles values(const Tensor& t) {
-  if (t.desc.dtype == DType::packed) {
-    Floats out(static_cast<size_t>(t.desc.shape.elements()));
-    t.desc.format->dequantize(*t.desc.format, t.data, t.dim(0), t.dim(1), 0, t.dim(0), out.data());
-    return {out.begin(), out.end()};
-  }
-  Doubles out;
-  for (int64_t i = 0; i < t.desc.shape.elements(); i++) {
-    int64_t at = 0, rest = i;
-    for (int d = t.desc.shape.rank() - 1; d >= 0; d--) {
-      at += rest % t.dim(d) * t.strides[d];
-      rest /= t.dim(d);
-    }
-    switch (t.desc.dtype) {
-      case DType::f32: out.push_back(t.as<float>()[at]); break;
-      case DType::f16: out.push_back(f16_to_f32(t.as<uint16_t>()[at])); break;
-      case DType::bf16: out.push_back(bf16_to_f32(t.as<uint16_t>()[at])); break;
-      case DType::i32: out.push_back(t.as<int32_t>()[at]); break;
-      case DType::i8: out.push_back(t.as<int8_t>()[at]); break;
-      case DType::u8: out.push_back(t.as<uint8_t>()[at]); break;
-      case DType::packed: break;
-    }
-  }
-  return out;
-}
-
 }  // namespace nibble::test

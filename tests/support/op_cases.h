@@ -35,7 +35,4 @@ bool has_op_cases(std::string_view op);
 /// round; strided inputs have gaps in every dimension (packed ones and those that must be contiguous don't).
 OpCase op_case(std::string_view op, DType dtype, int64_t size, int variant, bool strided);
 
-/// All elements, row-major, of any type; packed ones dequantised.
-Doubles values(const Tensor& tensor);
-
 }  // namespace nibble::test

@@ -93,6 +93,28 @@ std::vector<int32_t> TestTensor::ints() const {
   return out;
 }
 
+std::vector<double> values(const Tensor& t) {
+  if (t.desc.dtype == DType::packed) {
+    std::vector<float> out(static_cast<size_t>(t.desc.shape.elements()));
+    t.desc.format->dequantize(*t.desc.format, t.data, t.dim(0), t.dim(1), 0, t.dim(0), out.data());
+    return {out.begin(), out.end()};
+  }
+  std::vector<double> out;
+  for (int64_t i = 0; i < t.desc.shape.elements(); i++) {
+    const int64_t at = offset_of(t, i);
+    switch (t.desc.dtype) {
+      case DType::f32: out.push_back(t.as<float>()[at]); break;
+      case DType::f16: out.push_back(f16_to_f32(t.as<uint16_t>()[at])); break;
+      case DType::bf16: out.push_back(bf16_to_f32(t.as<uint16_t>()[at])); break;
+      case DType::i32: out.push_back(t.as<int32_t>()[at]); break;
+      case DType::i8: out.push_back(t.as<int8_t>()[at]); break;
+      case DType::u8: out.push_back(t.as<uint8_t>()[at]); break;
+      case DType::packed: break;
+    }
+  }
+  return out;
+}
+
 TestTensor run_reference(std::string_view op_name, std::span<const Tensor> in, const Attrs& attrs) {
   std::vector<TensorDesc> descs;
   for (const Tensor& t : in) descs.push_back(t.desc);

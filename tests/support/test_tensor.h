@@ -36,6 +36,9 @@ class TestTensor {
   Tensor tensor_;
 };
 
+/// All elements, row-major, of any type; packed ones dequantised.
+std::vector<double> values(const Tensor& tensor);
+
 /// Infers the result, runs the op's reference and returns it. Throws what infer throws.
 TestTensor run_reference(std::string_view op, std::span<const Tensor> in, const Attrs& attrs = {});
 inline TestTensor run_reference(std::string_view op, std::initializer_list<Tensor> in, const Attrs& attrs = {}) {
