@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "jit/gemm_float_emit.h"
+#include "jit/code_cache.h"
 #include "tensor/check.h"
 
 namespace nibble::jit {
@@ -26,24 +26,33 @@ std::string name(const GemmFloatKey& key) {
   return message("gemm_f32_", nibble::name(key.b), "_f32_", int{key.rows}, "x", 16 * key.panels, "x1_", nibble::name(key.isa));
 }
 
-GemmFloatFn gemm_float(const GemmFloatKey& key) {
+const Code& gemm_float(const GemmFloatKey& key) {
   NIBBLE_CHECK(key.rows >= 1 && key.panels >= 1 && key.panels <= GemmFloat::max_panels && fits(key.isa, key.rows, key.panels),
                name(key), ": the sums don't fit the registers");
-  return emit_gemm_float(key);
+  return code_cache().get(key, [&key] { return emit_gemm_float(key); });
+}
+
+std::vector<GemmFloatKey> gemm_float_keys(Isa isa) {
+  std::vector<GemmFloatKey> keys;
+  for (const DType b : {DType::f16, DType::bf16, DType::f32}) {
+    for (int rows = 1; rows <= limits(isa).rows; ++rows) {
+      for (int panels : {1, 2, 4}) {
+        if (fits(isa, rows, panels)) keys.push_back({isa, b, static_cast<uint8_t>(rows), static_cast<uint8_t>(panels)});
+      }
+    }
+  }
+  return keys;
 }
 
 GemmFloat::GemmFloat(Isa isa, DType b) : rows_(limits(isa).rows) {
-  for (int rows = 1; rows <= rows_; ++rows) {
-    for (int panels : {1, 2, 4}) {
-      if (!fits(isa, rows, panels)) continue;
-      fn_[rows][panels] = gemm_float({isa, b, static_cast<uint8_t>(rows), static_cast<uint8_t>(panels)});
-    }
+  for (const GemmFloatKey& key : gemm_float_keys(isa)) {
+    if (key.b == b) code_[key.rows][key.panels] = &gemm_float(key);
   }
 }
 
 int GemmFloat::panels_per_tile(int rows) const {
   int panels = max_panels;
-  while (!fn_[std::min(rows, rows_)][panels]) --panels;
+  while (!code_[std::min(rows, rows_)][panels]) --panels;
   return panels;
 }
 
@@ -51,9 +60,9 @@ void GemmFloat::run_rows(GemmFloatArgs args, int rows, int64_t panels) const {
   const auto* b = static_cast<const std::byte*>(args.b);
   while (panels > 0) {
     int step = max_panels;
-    while (step > panels || !fn_[rows][step]) step /= 2;
+    while (step > panels || !code_[rows][step]) step /= 2;
     args.b = b;
-    fn_[rows][step](&args);
+    (*code_[rows][step])(args);
     b += step * args.b_panel;
     args.c += 16 * step;
     panels -= step;

@@ -5,7 +5,9 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
+#include "jit/code.h"
 #include "tensor/cpu.h"
 #include "tensor/dtype.h"
 
@@ -23,7 +25,6 @@ struct GemmFloatArgs {
   int64_t k;
   int64_t accumulate;    ///< 0: C starts at zero
 };
-using GemmFloatFn = void (*)(const GemmFloatArgs*);
 
 /// All that the emitted bytes depend on.
 struct GemmFloatKey {
@@ -33,8 +34,11 @@ struct GemmFloatKey {
   bool operator==(const GemmFloatKey&) const = default;
 };
 std::string name(const GemmFloatKey& key);  ///< "gemm_f32_f16_f32_6x16x1_avx2"
-/// Emitted once per process and key. Throws Error when the registers don't suffice. Thread safe.
-GemmFloatFn gemm_float(const GemmFloatKey& key);
+/// From the process's cache. Throws Error when the registers don't suffice. Thread safe.
+const Code& gemm_float(const GemmFloatKey& key);
+/// Everything that GemmFloat uses.
+std::vector<GemmFloatKey> gemm_float_keys(Isa isa);
+Code emit_gemm_float(const GemmFloatKey& key);
 
 /// The kernels of one instruction set and element type, for any number of rows and panels.
 class GemmFloat {
@@ -51,7 +55,7 @@ class GemmFloat {
  private:
   void run_rows(GemmFloatArgs args, int rows, int64_t panels) const;
   int rows_ = 0;
-  GemmFloatFn fn_[max_rows + 1][max_panels + 1] = {};
+  const Code* code_[max_rows + 1][max_panels + 1] = {};
 };
 
 }  // namespace nibble::jit

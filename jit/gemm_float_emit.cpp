@@ -7,34 +7,19 @@
 //   vcvtph2ps ymm12,[r10]; vcvtph2ps ymm13,[r10+16]; add r10,r11
 //   vbroadcastss ymm14,[rsi]; vfmadd231ps ymm0,ymm12,ymm14; vfmadd231ps ymm1,ymm13,ymm14
 //   vbroadcastss ymm15,[rsi+rdx]; vfmadd231ps ymm2,ymm12,ymm15; vfmadd231ps ymm3,ymm13,ymm15
-#include "jit/gemm_float_emit.h"
-
-#include <xbyak/xbyak.h>
-
-#include <cstddef>
-#include <map>
-#include <memory>
-#include <mutex>
-#include <tuple>
+#include "jit/gemm_float.h"
+#include "jit/generator.h"
 
 namespace nibble::jit {
 
 namespace {
 
-class Emitter : public Xbyak::CodeGenerator {
+class GemmFloatEmitter : public Generator {
  public:
-  explicit Emitter(const GemmFloatKey& key)
-      : CodeGenerator(4096, Xbyak::AutoGrow), key_(key), wide_(key.isa == Isa::avx512vnni), vectors_(wide_ ? 1 : 2) {
-    emit();
-    readyRE();
-  }
+  explicit GemmFloatEmitter(const GemmFloatKey& key) : Generator(key.isa), key_(key), vectors_(evex() ? 1 : 2) {}
 
- private:
-  static constexpr int unroll = 4;
-
-  void emit() {
-    push(rbx);
-    push(r12);
+  Code emit() {
+    prologue();
     load_or_clear_sums();
     load_pointers();
     Xbyak::Label loop, tail, tail_loop, done;
@@ -56,62 +41,52 @@ class Emitter : public Xbyak::CodeGenerator {
     jnz(tail_loop, T_NEAR);
     L(done);
     store_sums();
-    vzeroupper();
-    pop(r12);
-    pop(rbx);
-    ret();
+    epilogue();
+    return finish(name(key_));
   }
 
-  Xbyak::Xmm vector(int index) const {
-    if (wide_) return Xbyak::Zmm(index);
-    return Xbyak::Ymm(index);
-  }
-  Xbyak::Xmm sum(int row, int panel, int v) const { return vector((row * key_.panels + panel) * vectors_ + v); }
-  int width() const { return wide_ ? 64 : 32; }
+ private:
+  static constexpr int unroll = 4;
+
+  Xbyak::Xmm sum(int row, int panel, int v) const { return vec((row * key_.panels + panel) * vectors_ + v); }
 
   template <class Body>
   void for_each_sum(Body body) {
-    mov(rsi, ptr[rdi + offsetof(GemmFloatArgs, c)]);
-    mov(rdx, ptr[rdi + offsetof(GemmFloatArgs, c_stride)]);
+    mov(rsi, arg(rdi, &GemmFloatArgs::c));
+    mov(rdx, arg(rdi, &GemmFloatArgs::c_stride));
     for (int row = 0; row < key_.rows; ++row) {
       for (int panel = 0; panel < key_.panels; ++panel) {
-        for (int v = 0; v < vectors_; ++v) body(sum(row, panel, v), ptr[rsi + 64 * panel + width() * v]);
+        for (int v = 0; v < vectors_; ++v) body(sum(row, panel, v), ptr[rsi + 64 * panel + vector_bytes() * v]);
       }
       if (row + 1 < key_.rows) add(rsi, rdx);
     }
   }
   void load_or_clear_sums() {
     Xbyak::Label clear, done;
-    cmp(qword[rdi + offsetof(GemmFloatArgs, accumulate)], 0);
+    mov(rax, arg(rdi, &GemmFloatArgs::accumulate));
+    test(rax, rax);
     jz(clear, T_NEAR);
     for_each_sum([this](const Xbyak::Xmm& x, const Xbyak::Address& c) { vmovups(x, c); });
     jmp(done, T_NEAR);
     L(clear);
-    for (int i = 0; i < key_.rows * key_.panels * vectors_; ++i) clear_vector(i);
+    for (int i = 0; i < key_.rows * key_.panels * vectors_; ++i) zero(vec(i));
     L(done);
-  }
-  void clear_vector(int i) {
-    if (wide_) {
-      vpxord(Xbyak::Zmm(i), Xbyak::Zmm(i), Xbyak::Zmm(i));
-    } else {
-      vxorps(Xbyak::Ymm(i), Xbyak::Ymm(i), Xbyak::Ymm(i));
-    }
   }
   void store_sums() {
     for_each_sum([this](const Xbyak::Xmm& x, const Xbyak::Address& c) { vmovups(c, x); });
   }
 
   void load_pointers() {
-    mov(rsi, ptr[rdi + offsetof(GemmFloatArgs, a)]);
-    mov(rdx, ptr[rdi + offsetof(GemmFloatArgs, a_stride)]);
+    mov(rsi, arg(rdi, &GemmFloatArgs::a));
+    mov(rdx, arg(rdi, &GemmFloatArgs::a_stride));
     const Xbyak::Reg64 rows[] = {rsi, rcx, r8, r9};
     lea(rax, ptr[rdx + rdx * 2]);
     for (int i = 1; i * 3 < key_.rows; ++i) lea(rows[i], ptr[rows[i - 1] + rax]);
-    mov(r10, ptr[rdi + offsetof(GemmFloatArgs, b)]);
-    mov(r11, ptr[rdi + offsetof(GemmFloatArgs, b_stride)]);
-    mov(rax, ptr[rdi + offsetof(GemmFloatArgs, b_panel)]);
+    mov(r10, arg(rdi, &GemmFloatArgs::b));
+    mov(r11, arg(rdi, &GemmFloatArgs::b_stride));
+    mov(rax, arg(rdi, &GemmFloatArgs::b_panel));
     if (key_.panels > 3) lea(rbx, ptr[rax + rax * 2]);
-    mov(r12, ptr[rdi + offsetof(GemmFloatArgs, k)]);
+    mov(r12, arg(rdi, &GemmFloatArgs::k));
   }
   void advance_a(int bytes) {
     const Xbyak::Reg64 rows[] = {rsi, rcx, r8, r9};
@@ -131,14 +106,14 @@ class Emitter : public Xbyak::CodeGenerator {
   }
   void load_b(const Xbyak::Xmm& x, int panel, int v) {
     const int element = static_cast<int>(element_bytes(key_.b));
-    const Xbyak::RegExp at = b_panel(panel) + v * (width() / 4) * element;
+    const Xbyak::RegExp at = b_panel(panel) + v * vector_floats() * element;
     if (key_.b == DType::f32) {
       vmovups(x, ptr[at]);
     } else if (key_.b == DType::f16) {
-      if (wide_) vcvtph2ps(Xbyak::Zmm(x.getIdx()), yword[at]);
+      if (evex()) vcvtph2ps(Xbyak::Zmm(x.getIdx()), yword[at]);
       else vcvtph2ps(Xbyak::Ymm(x.getIdx()), xword[at]);
     } else {
-      if (wide_) vpmovzxwd(Xbyak::Zmm(x.getIdx()), yword[at]);
+      if (evex()) vpmovzxwd(Xbyak::Zmm(x.getIdx()), yword[at]);
       else vpmovzxwd(Xbyak::Ymm(x.getIdx()), xword[at]);
       vpslld(x, x, 16);
     }
@@ -146,7 +121,7 @@ class Emitter : public Xbyak::CodeGenerator {
 
   /// One k, `offset` bytes into the rows of A.
   void step(int offset) {
-    if (wide_) step_avx512(offset);
+    if (evex()) step_avx512(offset);
     else step_avx2(offset);
     add(r10, r11);
   }
@@ -173,20 +148,11 @@ class Emitter : public Xbyak::CodeGenerator {
   }
 
   const GemmFloatKey key_;
-  const bool wide_;
   const int vectors_;  // per panel
 };
 
 }  // namespace
 
-GemmFloatFn emit_gemm_float(const GemmFloatKey& key) {
-  using Id = std::tuple<Isa, DType, int, int>;
-  static std::mutex mutex;
-  static std::map<Id, std::unique_ptr<Emitter>> codes;
-  const std::lock_guard lock(mutex);
-  auto& code = codes[Id(key.isa, key.b, key.rows, key.panels)];
-  if (!code) code = std::make_unique<Emitter>(key);
-  return code->getCode<GemmFloatFn>();
-}
+Code emit_gemm_float(const GemmFloatKey& key) { return GemmFloatEmitter(key).emit(); }
 
 }  // namespace nibble::jit

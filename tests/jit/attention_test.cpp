@@ -8,6 +8,7 @@
 #include "tensor/cpu.h"
 #include "tests/jit/kernel_runner.h"
 #include "tests/support/compare.h"
+#include "tests/support/emulator.h"
 #include "tests/support/guarded.h"
 #include "tests/support/reference.h"
 
@@ -112,7 +113,8 @@ class Attention : public testing::TestWithParam<std::pair<Isa, const char*>> {
  protected:
   void SetUp() override {
     jit::register_kernels();
-    if (!usable(GetParam().first)) GTEST_SKIP() << "needs " << name(GetParam().first);
+    if (GetParam().first > max_isa()) GTEST_SKIP() << "needs " << name(GetParam().first);
+    if (!supported(GetParam().first)) emulator::install();
   }
   const char* kernel() const { return GetParam().second; }
   void expect_reference(const Model& model, int32_t length, int threads) {
@@ -187,7 +189,8 @@ INSTANTIATE_TEST_SUITE_P(Isas, Attention,
 
 TEST(AttentionAvx512, GivesTheBitsOfAvx2) {
   jit::register_kernels();
-  if (!usable(Isa::avx512vnni)) GTEST_SKIP() << "needs avx512vnni";
+  if (max_isa() < Isa::avx512vnni) GTEST_SKIP() << "needs avx512vnni";
+  if (!supported(Isa::avx512vnni)) emulator::install();
   const Model model{.heads = 6, .kv_heads = 2, .d = 40};
   Cache a(model, 1, 20), b(model, 1, 20);
   EXPECT_TRUE(test::same_bits(a.run("attention_avx512", positions(0, 0, 90), 1), b.run("attention_avx2", positions(0, 0, 90), 1), "avx512"));

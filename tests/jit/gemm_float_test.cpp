@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every microkernel of gemm_float_keys, bit for bit against a chain of fma per element, on memory that ends at a guard.
+#include "jit/gemm_float.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "tensor/check.h"
+#include "tests/support/compare.h"
+#include "tests/support/emulator.h"
+#include "tests/support/guarded.h"
+#include "tests/support/random.h"
+
+namespace nibble {
+
+namespace {
+
+float element(DType type, uint16_t bits) { return type == DType::f16 ? f16_to_f32(bits) : bf16_to_f32(bits); }
+
+void check(const jit::GemmFloatKey& key, const jit::Code& code, int64_t k, bool accumulate) {
+  const int64_t rows = key.rows, panels = key.panels, columns = 16 * panels;
+  const size_t size = element_bytes(key.b);
+  test::Random random(static_cast<uint64_t>(k) + 1);
+  test::Guarded a(static_cast<size_t>(rows * k + 1) * 4), b(static_cast<size_t>(panels * k * 16 + 1) * size),
+      c(static_cast<size_t>(rows * columns) * 4);
+  std::vector<float> weights(static_cast<size_t>(panels * k * 16)), want(static_cast<size_t>(rows * columns));
+  for (int64_t i = 0; i < rows * k; ++i) a.as<float>()[i + 1] = random.uniform();
+  for (size_t i = 0; i < weights.size(); ++i) {
+    const float w = random.uniform();
+    std::byte* at = b.data() + (i + 1) * size;
+    if (key.b == DType::f32) {
+      std::memcpy(at, &w, 4);
+      weights[i] = w;
+    } else {
+      const uint16_t bits = key.b == DType::f16 ? f32_to_f16(w) : f32_to_bf16(w);
+      std::memcpy(at, &bits, 2);
+      weights[i] = element(key.b, bits);
+    }
+  }
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t j = 0; j < columns; ++j) {
+      float& sum = want[static_cast<size_t>(r * columns + j)];
+      c.as<float>()[r * columns + j] = sum = random.uniform();
+      if (!accumulate) sum = 0;
+      for (int64_t i = 0; i < k; ++i) {
+        sum = std::fma(a.as<float>()[r * k + i + 1], weights[static_cast<size_t>((j / 16 * k + i) * 16 + j % 16)], sum);
+      }
+    }
+  }
+  code(jit::GemmFloatArgs{.a = a.as<float>() + 1, .a_stride = k * 4, .b = b.data() + size,
+                          .b_stride = static_cast<int64_t>(16 * size), .b_panel = static_cast<int64_t>(16 * size) * k,
+                          .c = c.as<float>(), .c_stride = columns * 4, .k = k, .accumulate = accumulate});
+  EXPECT_TRUE(test::same_bits(std::vector<float>(c.as<float>(), c.as<float>() + rows * columns), want,
+                              message(code.name(), " k ", k), random.seed()));
+}
+
+class GemmFloat : public testing::TestWithParam<Isa> {};
+
+TEST_P(GemmFloat, EveryKernelIsAChainOfFma) {
+  if (GetParam() > max_isa()) GTEST_SKIP() << "needs " << name(GetParam());
+  if (!supported(GetParam())) emulator::install();
+  for (const jit::GemmFloatKey& key : jit::gemm_float_keys(GetParam())) {
+    for (int64_t k : {0, 1, 3, 4, 21}) check(key, jit::gemm_float(key), k, k % 2 == 1);
+  }
+}
+
+TEST_P(GemmFloat, SplitsRowsAndPanels) {
+  if (GetParam() > max_isa()) GTEST_SKIP() << "needs " << name(GetParam());
+  if (!supported(GetParam())) emulator::install();
+  const jit::GemmFloat gemm(GetParam(), DType::f32);
+  constexpr int64_t k = 5;
+  test::Random random(3);
+  for (int64_t rows : {1, 7, 13, 25}) {
+    for (int64_t panels : {1, 3, 7}) {
+      const auto a = random.floats(rows * k), b = random.floats(panels * k * 16);
+      std::vector<float> got(static_cast<size_t>(rows * panels * 16)), want = got;
+      for (int64_t i = 0; i < rows * panels * 16; ++i) {
+        const int64_t r = i / (panels * 16), j = i % (panels * 16);
+        for (int64_t l = 0; l < k; ++l) {
+          want[static_cast<size_t>(i)] = std::fma(a[static_cast<size_t>(r * k + l)], b[static_cast<size_t>((j / 16 * k + l) * 16 + j % 16)],
+                                                  want[static_cast<size_t>(i)]);
+        }
+      }
+      gemm.run({.a = a.data(), .a_stride = k * 4, .b = b.data(), .b_stride = 64, .b_panel = 64 * k, .c = got.data(),
+                .c_stride = panels * 64, .k = k, .accumulate = 0},
+               rows, panels);
+      EXPECT_TRUE(test::same_bits(got, want, message(rows, " rows, ", panels, " panels"), random.seed()));
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Isas, GemmFloat, testing::Values(Isa::avx2, Isa::avx512vnni),
+                         [](const auto& isa) { return std::string(name(isa.param)); });
+
+}  // namespace
+
+}  // namespace nibble
