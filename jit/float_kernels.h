@@ -7,6 +7,8 @@ namespace nibble::jit {
 void register_attention();
 void register_matmul_float();
 void register_elementwise();
+void register_norms();
+void register_rows();
 
 /// All of them.
 void register_float_kernels();

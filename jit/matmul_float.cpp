@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+// op `matmul` with float panels (quant/format.h, bits == 0). Workers take chunks of panels; each chunk goes over all
+// rows, in blocks that stay in L2 with their part of k. The sum of one element is one chain of fma over k whatever the
+// blocks, so nothing here can change a bit.
+#include <algorithm>
+#include <array>
+#include <vector>
+
+#include "jit/float_kernels.h"
+#include "jit/gemm_float.h"
+#include "tensor/check.h"
+#include "tensor/kernel.h"
+#include "tensor/ops/matmul.h"
+#include "tensor/panel.h"
+
+#include "jit/vector_math.h"
+
+namespace nibble::jit {
+
+namespace {
+
+constexpr int64_t block_rows = 96;  // a block of A: 96 x 512 floats fill 192 KiB of L2
+constexpr int64_t block_depth = 512;
+constexpr int64_t row_padding = 16;  // floats between packed rows: keeps them out of each other's cache sets
+
+struct Weight {
+  GemmFloat gemm;
+  size_t input = 0;       ///< of the call
+  int64_t n = 0, column = 0;  ///< columns, the first one in the joined result
+  int64_t panel_bytes = 0, k_bytes = 0;
+};
+struct Chunk {
+  size_t weight;
+  int64_t panel, panels;
+};
+struct State {
+  ops::MatmulCall call;
+  std::vector<Weight> weights;
+  std::vector<Chunk> chunks;
+  int64_t m = 0, k = 0, chunk_panels = 0;
+  bool packed = false;  ///< A is copied in blocks; else all rows and all of k are one block
+  size_t packed_bytes = 0, worker_bytes = 0;
+  bool gated() const { return call.gate != ops::Activation::none; }
+  int64_t chunk_columns() const { return chunk_panels * panel_columns; }
+  int64_t rows_per_block() const { return packed ? std::min(block_rows, m) : m; }
+  int64_t depth_per_block() const { return packed ? std::min(block_depth, k) : k; }
+};
+
+/// Rows of one block against one chunk: sums (rows, chunk_columns).
+void multiply(const State& state, const KernelArgs& args, const Weight& weight, const Chunk& chunk, const float* a,
+              int64_t a_stride, int64_t rows, int64_t k_begin, int64_t k_count, float* sums) {
+  const std::byte* b = args.in[weight.input].data + chunk.panel * weight.panel_bytes + k_begin * weight.k_bytes;
+  const int64_t step = weight.gemm.panels_per_tile(static_cast<int>(std::min<int64_t>(rows, weight.gemm.rows_per_tile())));
+  for (int64_t p = 0; p < chunk.panels; p += step) {
+    weight.gemm.run({.a = a,
+                     .a_stride = a_stride,
+                     .b = b + p * weight.panel_bytes,
+                     .b_stride = weight.k_bytes,
+                     .b_panel = weight.panel_bytes,
+                     .c = sums + p * panel_columns,
+                     .c_stride = state.chunk_columns() * 4,
+                     .k = k_count,
+                     .accumulate = k_begin > 0},
+                    rows, std::min(step, chunk.panels - p));
+  }
+}
+
+NIBBLE_AVX2_BEGIN
+
+__m256 activate(ops::Activation activation, __m256 x) {
+  switch (activation) {
+    case ops::Activation::none: return x;
+    case ops::Activation::silu: return vec::silu(x);
+    case ops::Activation::gelu: return vec::gelu(x);
+    case ops::Activation::gelu_tanh: return vec::gelu_tanh(x);
+    case ops::Activation::relu: return vec::relu(x);
+  }
+  return x;
+}
+
+__m256 biased(const State& state, const KernelArgs& args, __m256 x, int64_t column, __m256i mask) {
+  if (state.call.bias == 0) return x;
+  return _mm256_add_ps(x, _mm256_maskload_ps(args.in[state.call.bias].as<float>() + column, mask));
+}
+
+/// Bias, activation or gate, residual, store; `gated` are the sums of the gate's second weight.
+void finish(const State& state, const KernelArgs& args, const Chunk& chunk, int64_t row, int64_t rows, const float* sums,
+            const float* gated) {
+  const Weight& weight = state.weights[chunk.weight];
+  const int64_t begin = chunk.panel * panel_columns, count = std::min(chunk.panels * panel_columns, weight.n - begin);
+  const int64_t column = weight.column + begin;
+  for (int64_t r = 0; r < rows; ++r) {
+    float* out = args.out.as<float>() + (row + r) * args.out.strides[0] + column;
+    for (int64_t j = 0; j < count; j += 8) {
+      const __m256i mask = vec::first_lanes(std::min<int64_t>(count - j, 8));
+      __m256 y = biased(state, args, _mm256_loadu_ps(sums + r * state.chunk_columns() + j), column + j, mask);
+      if (state.gated()) {
+        const __m256 up = _mm256_loadu_ps(gated + r * state.chunk_columns() + j);
+        y = _mm256_mul_ps(activate(state.call.gate, y), biased(state, args, up, weight.n + column + j, mask));
+      } else {
+        y = activate(state.call.activation, y);
+      }
+      if (state.call.residual != 0) {
+        const Tensor& residual = args.in[state.call.residual];
+        y = _mm256_add_ps(y, _mm256_maskload_ps(residual.as<float>() + (row + r) * residual.strides[0] + column + j, mask));
+      }
+      _mm256_maskstore_ps(out + j, mask, y);
+    }
+  }
+}
+
+NIBBLE_AVX2_END
+
+void run_chunk(const State& state, const KernelArgs& args, const Chunk& chunk, float* pack, float* sums) {
+  const Tensor& x = args.in[0];
+  float* gated = sums + state.rows_per_block() * state.chunk_columns();
+  for (int64_t row = 0; row < state.m; row += state.rows_per_block()) {
+    const int64_t rows = std::min(state.rows_per_block(), state.m - row);
+    for (int64_t k = 0; k < std::max<int64_t>(state.k, 1); k += std::max<int64_t>(state.depth_per_block(), 1)) {
+      const int64_t depth = std::min(state.depth_per_block(), state.k - k);
+      const float* a = x.as<float>() + row * x.strides[0] + k;
+      int64_t a_stride = x.strides[0];
+      if (state.packed) {
+        a_stride = state.depth_per_block() + row_padding;
+        for (int64_t r = 0; r < rows; ++r) std::copy_n(a + r * x.strides[0], depth, pack + r * a_stride);
+        a = pack;
+      }
+      multiply(state, args, state.weights[chunk.weight], chunk, a, a_stride * 4, rows, k, depth, sums);
+      if (state.gated()) multiply(state, args, state.weights[1], chunk, a, a_stride * 4, rows, k, depth, gated);
+    }
+    finish(state, args, chunk, row, rows, sums, gated);
+  }
+}
+
+void run(const void* opaque, const KernelArgs& args) {
+  const State& state = *static_cast<const State*>(opaque);
+  std::byte* scratch = args.scratch + static_cast<size_t>(args.worker.index) * state.worker_bytes;
+  auto* pack = reinterpret_cast<float*>(scratch);
+  auto* sums = reinterpret_cast<float*>(scratch + state.packed_bytes);
+  const int64_t count = static_cast<int64_t>(state.chunks.size());
+  for (int64_t i; (i = args.counters[0].fetch_add(1)) < count;) run_chunk(state, args, state.chunks[static_cast<size_t>(i)], pack, sums);
+}
+
+const char* rejects(const Call& call) {
+  const ops::MatmulCall matmul = ops::matmul_call(call.in.size(), call.attrs());
+  if (call.in[0].dtype != DType::f32 || call.strides[0][1] != 1) return "x must be f32 with columns side by side";
+  for (int i = 1; i <= matmul.weights; ++i) {
+    if (call.in[i].dtype != DType::packed || call.in[i].format->layout.bits != 0) return "weights must be packed floats";
+  }
+  if (matmul.bias != 0 && !(call.strides[matmul.bias] == Shape{1})) return "the bias must be contiguous";
+  if (matmul.residual != 0 && (call.in[matmul.residual].dtype != DType::f32 || call.strides[matmul.residual][1] != 1)) {
+    return "the residual must be f32 with columns side by side";
+  }
+  return nullptr;
+}
+
+double weight_bytes(const Call& call) {
+  double bytes = 0;
+  for (const TensorDesc& in : call.in) {
+    if (in.dtype == DType::packed) bytes += static_cast<double>(nibble::bytes(in));
+  }
+  return bytes;
+}
+
+float cost(const Call& call, double flops_per_ns) {
+  const ops::MatmulCall matmul = ops::matmul_call(call.in.size(), call.attrs());
+  double flops = 0;
+  for (int i = 1; i <= matmul.weights; ++i) flops += 2.0 * static_cast<double>(call.in[0].shape[0] * call.in[i].shape.elements());
+  return static_cast<float>(std::max(flops / flops_per_ns, weight_bytes(call) / 10) / call.threads + 500);
+}
+
+void make_chunks(State& state, int threads) {
+  int64_t panels = 0;
+  const size_t count = state.gated() ? 1 : state.weights.size();
+  for (size_t w = 0; w < count; ++w) panels += (state.weights[w].n + panel_columns - 1) / panel_columns;
+  // Wide chunks share a packed block of A; four per worker even out. Narrow calls take the widest kernel's four panels.
+  state.chunk_panels = std::clamp<int64_t>(panels / (4 * threads) / 4 * 4, 4, 8);
+  for (size_t w = 0; w < count; ++w) {
+    const int64_t weight_panels = (state.weights[w].n + panel_columns - 1) / panel_columns;
+    for (int64_t p = 0; p < weight_panels; p += state.chunk_panels) {
+      state.chunks.push_back({w, p, std::min(state.chunk_panels, weight_panels - p)});
+    }
+  }
+}
+
+template <Isa isa>
+Bound bind(const Call& call) {
+  auto state = std::make_shared<State>();
+  state->call = ops::matmul_call(call.in.size(), call.attrs());
+  state->m = call.in[0].shape[0];
+  state->k = call.in[0].shape[1];
+  int64_t column = 0;
+  for (size_t i = 1; i <= static_cast<size_t>(state->call.weights); ++i) {
+    const QuantLayout& layout = call.in[i].format->layout;
+    const PanelGeometry geometry = panel_geometry(layout, call.in[i].shape[0], state->k);
+    state->weights.push_back({GemmFloat(isa, layout.scale), i, call.in[i].shape[0], column,
+                              static_cast<int64_t>(geometry.panel_bytes),
+                              static_cast<int64_t>(panel_columns * element_bytes(layout.scale))});
+    column += call.in[i].shape[0];
+  }
+  make_chunks(*state, call.threads);
+  state->packed = state->m > state->weights[0].gemm.rows_per_tile();
+  const auto align = [](int64_t floats) { return static_cast<size_t>((floats + 15) / 16 * 64); };
+  state->packed_bytes = state->packed ? align(state->rows_per_block() * (state->depth_per_block() + row_padding)) : 0;
+  state->worker_bytes = state->packed_bytes + align((state->gated() ? 2 : 1) * state->rows_per_block() * state->chunk_columns());
+  Bound bound;
+  bound.run = run;
+  bound.scratch_bytes = state->worker_bytes * static_cast<size_t>(call.threads);
+  const int rows = static_cast<int>(std::min<int64_t>(state->m, state->weights[0].gemm.rows_per_tile()));
+  bound.detail = name(GemmFloatKey{isa, call.in[1].format->layout.scale, static_cast<uint8_t>(rows),
+                                   static_cast<uint8_t>(state->weights[0].gemm.panels_per_tile(rows))});
+  bound.state = std::move(state);
+  return bound;
+}
+
+}  // namespace
+
+void register_matmul_float() {
+  register_kernel({.name = "matmul_float_avx2", .op = "matmul", .isa = Isa::avx2, .rejects = rejects,
+                   .cost = [](const Call& call) { return cost(call, 70); }, .bind = bind<Isa::avx2>});
+  register_kernel({.name = "matmul_float_avx512", .op = "matmul", .isa = Isa::avx512vnni, .rejects = rejects,
+                   .cost = [](const Call& call) { return cost(call, 120) * 0.95f; }, .bind = bind<Isa::avx512vnni>});
+}
+
+}  // namespace nibble::jit

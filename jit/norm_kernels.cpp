@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+// rms_norm, layer_norm, quantize and norm_quantize with the bits of docs/ops.md, "Same bits".
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "jit/float_kernels.h"
+#include "jit/row_split.h"
+#include "tensor/ops/norm.h"
+#include "tensor/packed.h"
+#include "tensor/panel.h"
+
+#include "jit/vector_math.h"
+
+namespace nibble::jit {
+
+namespace {
+
+struct NormState {
+  ops::Norm norm = ops::Norm::rms;
+  float eps = 0;
+};
+
+NIBBLE_AVX2_BEGIN
+
+/// What the elements of one row are computed from.
+struct Normed {
+  const float *x, *weight, *bias;  ///< weight and bias may be null
+  float mean, inverse;
+};
+
+__m256 load(const float* p, __m256i mask) { return _mm256_maskload_ps(p, mask); }
+
+/// d = x - mean of eight elements, 0 outside the mask; mean is 0 for rms_norm, and x - 0 is x.
+__m256 centred(const float* x, __m256 mean, __m256i mask) {
+  return _mm256_and_ps(_mm256_sub_ps(load(x, mask), mean), _mm256_castsi256_ps(mask));
+}
+
+/// Sixteen lanes in two registers, reduced 16 -> 8 -> 4 -> 2 -> 1.
+float lane_sum(const float* x, int64_t n) {
+  __m256 low = _mm256_setzero_ps(), high = low;
+  int64_t j = 0;
+  for (; j + 16 <= n; j += 16) {
+    low = _mm256_add_ps(low, _mm256_loadu_ps(x + j));
+    high = _mm256_add_ps(high, _mm256_loadu_ps(x + j + 8));
+  }
+  low = _mm256_add_ps(low, load(x + j, vec::first_lanes(n - j)));
+  high = _mm256_add_ps(high, load(x + j + 8, vec::first_lanes(n - j - 8)));
+  return vec::sum(_mm256_add_ps(low, high));
+}
+float lane_squares(const float* x, int64_t n, float mean) {
+  const __m256 m = _mm256_set1_ps(mean);
+  __m256 low = _mm256_setzero_ps(), high = low;
+  int64_t j = 0;
+  for (; j + 16 <= n; j += 16) {
+    const __m256 a = _mm256_sub_ps(_mm256_loadu_ps(x + j), m), b = _mm256_sub_ps(_mm256_loadu_ps(x + j + 8), m);
+    low = _mm256_fmadd_ps(a, a, low);
+    high = _mm256_fmadd_ps(b, b, high);
+  }
+  const __m256 a = centred(x + j, m, vec::first_lanes(n - j)), b = centred(x + j + 8, m, vec::first_lanes(n - j - 8));
+  return vec::sum(_mm256_add_ps(_mm256_fmadd_ps(a, a, low), _mm256_fmadd_ps(b, b, high)));
+}
+
+Normed normed(const NormState& state, const KernelArgs& args, int64_t row) {
+  const RowView view = row_view(args.in[0]);
+  const float* x = args.in[0].as<float>() + row * view.stride;
+  const float count = static_cast<float>(view.columns);
+  const float mean = state.norm == ops::Norm::layer ? lane_sum(x, view.columns) / count : 0;
+  const float squares = lane_squares(x, view.columns, mean);
+  return {x, args.in.size() > 1 ? args.in[1].as<float>() : nullptr, args.in.size() > 2 ? args.in[2].as<float>() : nullptr,
+          mean, 1.0f / std::sqrt(squares / count + state.eps)};
+}
+
+/// Elements j .. j + 7 of the result.
+__m256 apply(const Normed& row, int64_t j, __m256i mask) {
+  const __m256 d = _mm256_sub_ps(load(row.x + j, mask), _mm256_set1_ps(row.mean));
+  const __m256 y = _mm256_mul_ps(d, _mm256_set1_ps(row.inverse));
+  if (!row.weight) return y;
+  const __m256 w = load(row.weight + j, mask);
+  return row.bias ? _mm256_fmadd_ps(y, w, load(row.bias + j, mask)) : _mm256_mul_ps(y, w);
+}
+
+void run_norm(const void* opaque, const KernelArgs& args) {
+  const NormState& state = *static_cast<const NormState*>(opaque);
+  const RowView view = row_view(args.in[0]), out = row_view(args.out);
+  const Part part = split_rows(args.worker, view.rows, view.columns);
+  for (int64_t r = part.row_begin; r < part.row_end; ++r) {
+    const Normed row = normed(state, args, r);
+    float* y = args.out.as<float>() + r * out.stride;
+    for (int64_t j = 0; j < view.columns; j += 8) {
+      const __m256i mask = vec::first_lanes(std::min<int64_t>(view.columns - j, 8));
+      _mm256_maskstore_ps(y + j, mask, apply(row, j, mask));
+    }
+  }
+}
+
+struct ActRow {
+  int8_t* values;
+  float* scales;
+  int32_t* sums;
+  int group, offset;
+};
+
+/// Sums over each 16 of 128 values: lanes 0-3 of `low` the first halves of the four blocks of 32, of `high` the second.
+void sums_of_16(const int8_t* q, __m128i& low, __m128i& high) {
+  __m256i block[4];
+  for (int i = 0; i < 4; ++i) {
+    const __m256i bytes = _mm256_load_si256(reinterpret_cast<const __m256i*>(q + 32 * i));
+    block[i] = _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), bytes), _mm256_set1_epi16(1));
+  }
+  const __m256i sums = _mm256_hadd_epi32(_mm256_hadd_epi32(block[0], block[1]), _mm256_hadd_epi32(block[2], block[3]));
+  low = _mm256_castsi256_si128(sums);
+  high = _mm256_extracti128_si256(sums, 1);
+}
+
+/// The sums of an act_group whose values are q (128, zero padded); `count` of them exist.
+void store_sums(const ActRow& row, const int8_t* q, int64_t first, int64_t count) {
+  alignas(32) int32_t sums[8];
+  __m128i low, high;
+  sums_of_16(q, low, high);
+  __m256i all = _mm256_setr_m128i(_mm_unpacklo_epi32(low, high), _mm_unpackhi_epi32(low, high));
+  if (row.group >= 32) {
+    __m128i wide = _mm_add_epi32(low, high);
+    if (row.group >= 64) wide = _mm_hadd_epi32(wide, wide);
+    if (row.group >= 128) wide = _mm_hadd_epi32(wide, wide);
+    all = _mm256_castsi128_si256(wide);
+  }
+  if (row.offset > 0) {
+    all = _mm256_mullo_epi32(all, _mm256_set1_epi32(-row.offset));
+  } else {
+    all = _mm256_castps_si256(_mm256_cvtepi32_ps(all));
+  }
+  _mm256_store_si256(reinterpret_cast<__m256i*>(sums), all);
+  const int64_t groups = (count + row.group - 1) / row.group;
+  std::memcpy(row.sums + first / row.group, sums, static_cast<size_t>(groups) * sizeof(int32_t));
+}
+
+__m256i quantized(const float* y, __m256 inverse) {
+  const __m256 limit = _mm256_set1_ps(127.0f);
+  const __m256 scaled = _mm256_mul_ps(_mm256_load_ps(y), inverse);
+  // NaN becomes -127 like everything below it.
+  return _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(scaled, _mm256_xor_ps(limit, _mm256_set1_ps(-0.0f))), limit));
+}
+
+/// Elements first .. first + 127 of a row from y (zero padded); `count` of them exist.
+void quantize_group(const ActRow& row, const float* y, __m256 size, int64_t first, int64_t count) {
+  const float max = vec::max(size);
+  row.scales[first / act_group] = max / 127.0f;
+  const __m256 inverse = _mm256_set1_ps(max == 0 ? 0.0f : 127.0f / max);
+  alignas(32) int8_t q[act_group];
+  for (int i = 0; i < act_group; i += 32) {
+    const __m256i a = _mm256_packs_epi32(quantized(y + i, inverse), quantized(y + i + 8, inverse));
+    const __m256i b = _mm256_packs_epi32(quantized(y + i + 16, inverse), quantized(y + i + 24, inverse));
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    _mm256_store_si256(reinterpret_cast<__m256i*>(q + i), _mm256_permutevar8x32_epi32(_mm256_packs_epi16(a, b), order));
+  }
+  const int64_t padded = (count + block_k - 1) / block_k * block_k;
+  for (int64_t i = 0; i < padded; i += 32) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(row.values + first + i), _mm256_load_si256(reinterpret_cast<const __m256i*>(q + i)));
+  }
+  store_sums(row, q, first, count);
+}
+
+void quantize_row(const ActRow& act, const Normed& row, bool norm, int64_t n) {
+  for (int64_t first = 0; first < n; first += act_group) {
+    const int64_t count = std::min<int64_t>(act_group, n - first);
+    alignas(32) float y[act_group];
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    __m256 size = _mm256_setzero_ps();
+    for (int64_t i = 0; i < act_group; i += 8) {
+      const __m256i mask = vec::first_lanes(std::clamp<int64_t>(count - i, 0, 8));
+      __m256 v = norm ? apply(row, first + i, mask) : load(row.x + first + i, mask);
+      v = _mm256_and_ps(v, _mm256_castsi256_ps(mask));
+      size = _mm256_max_ps(_mm256_andnot_ps(sign, v), size);  // in this order NaN does not count
+      _mm256_store_ps(y + i, v);
+    }
+    quantize_group(act, y, size, first, count);
+  }
+}
+
+/// state null: quantize without a norm.
+void run_quantize(const void* opaque, const KernelArgs& args) {
+  const auto* state = static_cast<const NormState*>(opaque);
+  const RowView view = row_view(args.in[0]);
+  const QuantFormat& format = *args.out.desc.format;
+  const int group = format.layout.group, offset = act_offset(format);
+  const ActRegions regions = act_regions(group, view.rows, view.columns);
+  const Part part = split_rows(args.worker, view.rows, view.columns);
+  for (int64_t r = part.row_begin; r < part.row_end; ++r) {
+    const ActRow act{reinterpret_cast<int8_t*>(args.out.data) + r * regions.k_padded,
+                     reinterpret_cast<float*>(args.out.data + regions.scales_offset) + r * regions.scales_per_row,
+                     reinterpret_cast<int32_t*>(args.out.data + regions.sums_offset) + r * regions.sums_per_row, group, offset};
+    const Normed row = state ? normed(*state, args, r)
+                             : Normed{args.in[0].as<float>() + r * view.stride, nullptr, nullptr, 0, 0};
+    quantize_row(act, row, state != nullptr, view.columns);
+  }
+}
+
+NIBBLE_AVX2_END
+
+const char* rejects(const Call& call) { return rejects_uneven(call, call.in.size()); }
+float cost(const Call& call) { return row_cost(call); }
+
+Bound bind(const Call& call, ops::Norm norm, void (*run)(const void*, const KernelArgs&), const char* detail) {
+  auto state = std::make_shared<NormState>(NormState{norm, static_cast<float>(call.attrs().f("eps"))});
+  return {run, std::move(state), 0, detail};
+}
+
+}  // namespace
+
+void register_norms() {
+  register_kernel({"rms_norm_avx2", "rms_norm", Isa::avx2, rejects, cost,
+                   [](const Call& call) { return bind(call, ops::Norm::rms, run_norm, "16 lanes"); }});
+  register_kernel({"layer_norm_avx2", "layer_norm", Isa::avx2, rejects, cost,
+                   [](const Call& call) { return bind(call, ops::Norm::layer, run_norm, "16 lanes"); }});
+  register_kernel({"quantize_avx2", "quantize", Isa::avx2, rejects, cost,
+                   [](const Call&) { return Bound{run_quantize, nullptr, 0, "groups of 128"}; }});
+  register_kernel({"norm_quantize_avx2", "norm_quantize", Isa::avx2, rejects, cost, [](const Call& call) {
+                     return bind(call, ops::parse_norm(call.attrs().s("norm", "rms_norm")), run_quantize, "16 lanes, groups of 128");
+                   }});
+}
+
+}  // namespace nibble::jit
