@@ -176,7 +176,8 @@ TEST_F(Elementwise, PicksRows) {
   const QuantFormat& format = quant::find_format("q4s_g32");
   memory_.emplace_back(format.bytes(format, 40, 64), test::Flush::end, 64);
   quant::quantize_rows(format, random_.floats(40 * 64).data(), 40, 64, 0, 40, memory_.back().data());
-  expect_equal("embedding", {ints({39, 0, 40, -1, 3}), Tensor({Shape{40, 64}, DType::packed, &format}, memory_.back().data())});
+  const Tensor table({Shape{40, 64}, DType::packed, &format}, memory_.back().data());
+  expect_equal("embedding", {ints({39, 0, 40, -1, 3}), table});
 }
 
 TEST_F(Elementwise, ArgmaxTakesTheLowestIndex) {
