@@ -21,30 +21,37 @@ namespace nibble {
 namespace {
 
 // Longer than the gap between two nodes of a plan, shorter than a scheduler's slice: a neighbour that needs the CPU
-// gets it almost at once, and a wake-up (some 10 us) is only paid after a real pause.
-constexpr auto spin_time = std::chrono::microseconds(30);
+// gets it almost at once. Spinning in vain halves the next spin, three times at most: the one waited for may need this
+// very CPU. Yielding then costs nothing on an idle machine, and on a busy one it lets others run without the wake-up
+// that parking asks for.
+constexpr auto spin_time = std::chrono::nanoseconds(30000);
+constexpr int most_halvings = 3;
 constexpr int pauses_per_look = 64;  // between looks at the clock: 1 to 4 us
-constexpr int crowded_yields = 4;    // with more threads than CPUs, spinning only keeps the others from working
+constexpr int yields = 8;
 
 using Counter = std::atomic<uint32_t>;
 
-void wait_until_changed(const Counter& counter, uint32_t old, bool crowded) {
+/// `halvings` is the waiting thread's own, kept from wait to wait; negative when it shall not spin at all.
+void wait_until_changed(const Counter& counter, uint32_t old, int& halvings) {
   using Clock = std::chrono::steady_clock;
-  if (crowded) {
-    for (int i = 0; i < crowded_yields; ++i) {
-      if (counter.load(std::memory_order_acquire) != old) return;
-      std::this_thread::yield();
-    }
-  } else {
-    for (Clock::time_point end{};;) {
-      for (int i = 0; i < pauses_per_look; ++i) {
-        if (counter.load(std::memory_order_acquire) != old) return;
-        _mm_pause();
+  for (Clock::time_point end{}; halvings >= 0;) {
+    for (int i = 0; i < pauses_per_look; ++i) {
+      if (counter.load(std::memory_order_acquire) != old) {
+        halvings = 0;
+        return;
       }
-      const auto now = Clock::now();
-      if (end == Clock::time_point{}) end = now + spin_time;
-      if (now >= end) break;
+      _mm_pause();
     }
+    const auto now = Clock::now();
+    if (end == Clock::time_point{}) end = now + spin_time / (1 << halvings);
+    if (now >= end) {
+      halvings = std::min(halvings + 1, most_halvings);
+      break;
+    }
+  }
+  for (int i = 0; i < yields; ++i) {
+    if (counter.load(std::memory_order_acquire) != old) return;
+    std::this_thread::yield();
   }
   counter.wait(old, std::memory_order_acquire);
 }
@@ -59,7 +66,10 @@ void advance(Counter& counter) {
 
 class Team {
  public:
-  explicit Team(int size) : size_(size), crowded_(size > static_cast<int>(allowed_cpus().size())) {
+  explicit Team(int size) : size_(size), lanes_(static_cast<size_t>(size)) {
+    // With more threads than CPUs, spinning only keeps the others from working.
+    const bool crowded = size > static_cast<int>(allowed_cpus().size());
+    for (Lane& lane : lanes_) lane.halvings = crowded ? -1 : 0;
     try {
       for (int i = 1; i < size; ++i) threads_.emplace_back([this, i] { serve(i); });
     } catch (const std::system_error& e) {
@@ -73,14 +83,14 @@ class Team {
 
   int size() const { return size_; }
 
-  void barrier() {
+  void barrier(int index) {
     // Nobody can advance the generation before this thread has arrived, so this read is the current one.
     const uint32_t generation = generation_.load(std::memory_order_relaxed);
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == static_cast<uint32_t>(size_)) {
       arrived_.store(0, std::memory_order_relaxed);
       advance(generation_);
     } else {
-      wait_until_changed(generation_, generation, crowded_);
+      wait_until_changed(generation_, generation, lanes_[static_cast<size_t>(index)].halvings);
     }
   }
 
@@ -97,6 +107,10 @@ class Team {
   }
 
  private:
+  struct alignas(64) Lane {
+    int halvings = 0;  // of wait_until_changed
+  };
+
   void work(int index) noexcept {
     try {
       (*body_)(Worker{index, size_, this});
@@ -104,12 +118,12 @@ class Team {
       const std::lock_guard lock(error_mutex_);
       if (!error_) error_ = std::current_exception();
     }
-    if (size_ > 1) barrier();
+    if (size_ > 1) barrier(index);
   }
 
   void serve(int index) {
     for (uint32_t seen = 0;; ++seen) {
-      wait_until_changed(epoch_, seen, crowded_);
+      wait_until_changed(epoch_, seen, lanes_[static_cast<size_t>(index)].halvings);
       if (stopping_) return;
       work(index);
     }
@@ -122,7 +136,6 @@ class Team {
   }
 
   const int size_;
-  const bool crowded_;
   // Written by the caller before it advances the epoch, read by the others after they have seen that.
   FunctionRef<void(const Worker&)>* body_ = nullptr;
   bool stopping_ = false;
@@ -132,11 +145,12 @@ class Team {
   alignas(64) Counter epoch_ = 0;  // regions begun
   alignas(64) Counter generation_ = 0;
   alignas(64) Counter arrived_ = 0;
+  std::vector<Lane> lanes_;
   std::vector<std::jthread> threads_;
 };
 
 void Worker::barrier() const {
-  if (count > 1) team->barrier();
+  if (count > 1) team->barrier(index);
 }
 
 ThreadPool::ThreadPool(int threads) {
