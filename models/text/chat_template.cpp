@@ -61,6 +61,7 @@ void refine_chatml(ChatTemplate& chat, std::string_view raw, std::string_view ji
                known_formats());
   if (has(jinja, "bos_token")) chat.begin = "{bos}";
   chat.drops_thinking = has(jinja, "</think>");
+  chat.trims_system = has(jinja, "system_message | trim") || has(jinja, "system_message|trim");
   for (std::string_view start : {"<|im_start|>system\\n", "<|im_start|>system\n"})
     if (chat.default_system.empty()) chat.default_system = literal_after(raw, start, "<|im_end|>");
   if (chat.default_system.empty()) chat.default_system = literal_after(raw, "set system_message = '", "' %}");
@@ -76,7 +77,7 @@ void refine_chatml(ChatTemplate& chat, std::string_view raw, std::string_view ji
 }
 
 void refine_llama3(ChatTemplate& chat, std::string_view jinja) {
-  NIBBLE_CHECK(!has(jinja, "functions |") && !has(jinja, "functions }}"),
+  NIBBLE_CHECK(!has(jinja, "functions as JSON"),
                "chat template: needs a list of functions, which is not supported; choose one of: ", known_formats());
   if (!has(jinja, "bos_token")) chat.begin = "";
   chat.trims = has(jinja, "| trim") || has(jinja, "|trim");
@@ -313,7 +314,7 @@ std::string render_chat(const ChatTemplate& chat, std::span<const ChatMessage> m
     out += put(after);
   };
   const auto cut = [&](std::string_view text) { return chat.trims ? trimmed(text) : std::string(text); };
-  if (own_turn && has_system) write(chat.before_system, given ? cut(system) : system, chat.after_system);
+  if (own_turn && has_system) write(chat.before_system, !given ? system : chat.trims_system ? trimmed(system) : cut(system), chat.after_system);
   for (size_t i = given ? 1 : 0; i < messages.size(); ++i) {
     const ChatMessage& message = messages[i];
     if (message.role == "system") {

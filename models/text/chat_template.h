@@ -31,6 +31,7 @@ struct ChatTemplate {
   System system = System::turn;       ///< where a system text goes: a turn of its own or into a user message
   bool trims = false;                 ///< white space around contents is dropped
   bool trims_assistant = false;       ///< the same for answers only
+  bool trims_system = false;          ///< the same for system texts only
   bool drops_thinking = false;        ///< answers before the last question lose everything up to "</think>"
   bool alternates = false;            ///< user and assistant must take turns, the user first
   std::string begin;                  ///< in front of everything
