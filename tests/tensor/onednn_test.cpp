@@ -10,6 +10,7 @@
 
 #include "tensor/kernel.h"
 #include "tensor/parallel.h"
+#include "tensor/plan.h"
 #include "tests/support/compare.h"
 #include "tests/support/guarded.h"
 #include "tests/support/random.h"
@@ -137,6 +138,23 @@ TEST(Onednn, SaysWhyItCannot) {
   EXPECT_EQ(rejection({x, strided_w}), "elements of a row must stand side by side");
   EXPECT_EQ(rejection({zeros({0, 32}), w}), "an empty product");
   EXPECT_EQ(rejection({x, zeros({5, 32}, DType::f16)}), "oneDNN has no matmul of these types on this CPU");
+}
+
+TEST(Onednn, PlanTakesItOnlyWhenSumsMayDependOnRows) {
+  if (!usable(Isa::avx2)) GTEST_SKIP() << "kernels are capped below avx2";
+  register_onednn_kernels();
+  const TestTensor w = zeros({48, 64}), x = zeros({8, 64});
+  Graph g;
+  g.output(g.add(op("matmul"), {g.input("x", x.tensor().desc), g.constant("w", w)}));
+  const std::string fixed = Plan::compile(g, {.max_isa = Isa::avx2, .fixed_sum_order = true}).explain();
+  EXPECT_NE(fixed.find("sums depend on the number of rows"), std::string::npos) << fixed;
+  Plan plan = Plan::compile(g, {.max_isa = Isa::avx2, .fixed_sum_order = false});
+  EXPECT_NE(plan.explain().find("onednn_f32_f32_f32"), std::string::npos) << plan.explain();
+  ThreadPool pool(1);
+  const TestTensor out = zeros({8, 48});
+  const Tensor in = x, result = out;
+  plan.run(pool, {&in, 1}, {&result, 1});
+  EXPECT_EQ(out.floats(), Floats(8 * 48, 0.0f));
 }
 
 TEST(Onednn, CostGrowsWithTheWork) {
