@@ -34,7 +34,8 @@ Choice choose_kernel(const Call& call, Isa max_isa) {
     choice.reference = false;
     choice.cost = candidates[best].cost;
     choice.bound = kernels[best].bind(call);
-    choice.kernel = choice.bound.detail.empty() ? std::string(kernels[best].name) : choice.bound.detail;
+    choice.kernel = kernels[best].name;
+    if (!choice.bound.detail.empty()) choice.kernel += ": " + choice.bound.detail;
     candidates.erase(candidates.begin() + static_cast<std::ptrdiff_t>(best));
   } else {
     choice.kernel = "reference";

@@ -17,7 +17,7 @@ struct Candidate {
 };
 
 struct Choice {
-  std::string kernel;  ///< what was bound, or "reference"
+  std::string kernel;  ///< "name: what was bound", or "reference"
   bool reference = true;
   float cost = 0;  ///< estimated ns; 0 for a reference
   Bound bound;

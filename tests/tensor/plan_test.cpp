@@ -169,7 +169,7 @@ TEST(Plan, ChoosesTheCheapestKernelAndExplains) {
   const Value x = g.input("x", {{3, 4}, DType::f32});
   g.output(g.add(fused_op, {x, x}, {{"c", 0}}, "blk.0.mix"));
   const std::string text = Plan::compile(g, with_kernels()).explain();
-  for (const char* part : {"blk.0.mix", "fused_mix_4x4", "1.5 us", "not test_slow: 7.0 us",
+  for (const char* part : {"blk.0.mix", "test_fast: fused_mix_4x4", "1.5 us", "not test_slow: 7.0 us",
                            "not test_picky: it never likes anything", "not test_wide: needs avx512vnni, the cap is avx2",
                            "f32 (3, 4)"}) {
     EXPECT_NE(text.find(part), std::string::npos) << part << " missing in\n" << text;
