@@ -13,7 +13,9 @@ namespace nibble::models {
 namespace {
 
 // Best first; equal logits by id, so that the order does not depend on how it was found.
-constexpr auto better = [](const auto& a, const auto& b) { return a.logit != b.logit ? a.logit > b.logit : a.token < b.token; };
+constexpr auto better = [](const auto& a, const auto& b) {
+  return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
+};
 
 /// Softmax of the candidates, which are sorted or not; the sum is over double.
 template <class Candidates>
@@ -23,20 +25,6 @@ void softmax(Candidates& candidates) {
   double sum = 0;
   for (auto& c : candidates) sum += c.probability = std::exp(c.logit - top);
   for (auto& c : candidates) c.probability = static_cast<float>(c.probability / sum);
-}
-
-/// Keeps the k best, sorted, without sorting the rest.
-template <class Candidates>
-void keep_best(Candidates& candidates, size_t k) {
-  const auto end = candidates.begin() + static_cast<ptrdiff_t>(std::min(k, candidates.size()));
-  // A heap of k sees most of a vocabulary once and drops it; for a large k the heap itself would be the work.
-  if (k <= 1024) {
-    std::partial_sort(candidates.begin(), end, candidates.end(), better);
-  } else {
-    std::nth_element(candidates.begin(), end, candidates.end(), better);
-    std::sort(candidates.begin(), end, better);
-  }
-  candidates.erase(end, candidates.end());
 }
 
 template <class Candidates>
@@ -108,20 +96,48 @@ Sampler::Sampler(const SamplerOptions& options) : options_(options), random_(opt
 
 void Sampler::accept(int32_t token) { history_.push_back(token); }
 
-void Sampler::penalise() {
+std::span<const float> Sampler::penalise(std::span<const float> logits) {
   const SamplerOptions& o = options_;
   const bool off = o.repeat_penalty == 1 && o.frequency_penalty == 0 && o.presence_penalty == 0;
-  if (off || o.repeat_last_n == 0) return;
-  const size_t all = history_.size(), last = o.repeat_last_n < 0 ? all : std::min(all, static_cast<size_t>(o.repeat_last_n));
+  const size_t all = history_.size();
+  const size_t last = o.repeat_last_n < 0 ? all : std::min(all, static_cast<size_t>(o.repeat_last_n));
+  if (off || last == 0) return logits;
   std::unordered_map<int32_t, int> counts;
   for (size_t i = all - last; i < all; ++i) ++counts[history_[i]];
+  penalised_.assign(logits.begin(), logits.end());
   for (const auto& [token, count] : counts) {
-    if (token < 0 || static_cast<size_t>(token) >= candidates_.size()) continue;
-    float& logit = candidates_[static_cast<size_t>(token)].logit;
+    if (token < 0 || static_cast<size_t>(token) >= logits.size()) continue;
+    float& logit = penalised_[static_cast<size_t>(token)];
     // Dividing a negative logit would reward the repetition.
     logit = logit > 0 ? logit / o.repeat_penalty : logit * o.repeat_penalty;
     logit -= static_cast<float>(count) * o.frequency_penalty + o.presence_penalty;
   }
+  return penalised_;
+}
+
+/// The k best, sorted. Most of a vocabulary is looked at once and dropped.
+void Sampler::collect(std::span<const float> logits, size_t k) {
+  // A larger heap would itself be the work.
+  const bool heap = k <= 1024 && k < logits.size();
+  candidates_.clear();
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (!(logits[i] > -INFINITY)) continue;  // NaN as well
+    const Candidate next{std::min(logits[i], std::numeric_limits<float>::max()), 0, static_cast<int32_t>(i)};
+    if (!heap || candidates_.size() < k) {
+      candidates_.push_back(next);
+      if (heap) std::push_heap(candidates_.begin(), candidates_.end(), better);
+    } else if (next.logit > candidates_.front().logit) {  // the front is the worst of the k
+      std::pop_heap(candidates_.begin(), candidates_.end(), better);
+      candidates_.back() = next;
+      std::push_heap(candidates_.begin(), candidates_.end(), better);
+    }
+  }
+  NIBBLE_CHECK(!candidates_.empty(), "sampler: all ", logits.size(), " logits are NaN or -inf");
+  if (k < candidates_.size()) {
+    std::nth_element(candidates_.begin(), candidates_.begin() + static_cast<ptrdiff_t>(k), candidates_.end(), better);
+    candidates_.resize(k);
+  }
+  std::sort(candidates_.begin(), candidates_.end(), better);
 }
 
 int32_t Sampler::draw() {
@@ -141,18 +157,13 @@ int32_t Sampler::draw() {
 
 int32_t Sampler::sample(std::span<const float> logits) {
   NIBBLE_CHECK(!logits.empty(), "sampler: there are no logits");
-  candidates_.resize(logits.size());
-  for (size_t i = 0; i < logits.size(); ++i) candidates_[i] = {logits[i], 0, static_cast<int32_t>(i)};
-  penalise();
-  std::erase_if(candidates_, [](const Candidate& c) { return !(c.logit > -INFINITY); });  // NaN as well
-  NIBBLE_CHECK(!candidates_.empty(), "sampler: all ", logits.size(), " logits are NaN or -inf");
-  for (Candidate& c : candidates_) c.logit = std::min(c.logit, std::numeric_limits<float>::max());
-
   const SamplerOptions& o = options_;
-  if (o.temperature <= 0) return std::min_element(candidates_.begin(), candidates_.end(), better)->token;
   const auto min_keep = static_cast<size_t>(std::max(1, o.min_keep));
-  const size_t k = o.top_k <= 0 ? candidates_.size() : std::max(static_cast<size_t>(o.top_k), min_keep);
-  keep_best(candidates_, k);
+  const size_t k = o.temperature <= 0 ? 1
+                   : o.top_k <= 0     ? logits.size()
+                                      : std::max(static_cast<size_t>(o.top_k), min_keep);
+  collect(penalise(logits), k);
+  if (o.temperature <= 0) return candidates_.front().token;
   if (o.typical_p < 1) keep_typical(candidates_, o.typical_p, min_keep);
   if (o.top_p < 1) keep_top_p(candidates_, o.top_p, min_keep);
   if (o.min_p > 0) keep_min_p(candidates_, o.min_p, min_keep);

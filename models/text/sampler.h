@@ -39,9 +39,11 @@ class Sampler {
   std::vector<int32_t> history_;
   std::mt19937_64 random_;
   struct Candidate { float logit, probability; int32_t token; };
-  void penalise();
+  std::span<const float> penalise(std::span<const float> logits);
+  void collect(std::span<const float> logits, size_t k);
   int32_t draw();
   std::vector<Candidate> candidates_;
+  std::vector<float> penalised_;
 };
 
 }  // namespace nibble::models
