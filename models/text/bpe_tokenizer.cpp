@@ -26,8 +26,10 @@ struct ByteAlphabet {
       const bool printable = (byte > 0x20 && byte < 0x7F) || (byte > 0xA0 && byte != 0xAD);
       const uint32_t code = printable ? byte : next++;
       byte_of[code] = static_cast<int>(byte);
-      if (code < 0x80) spelling[byte] = std::string(1, static_cast<char>(code));
-      else spelling[byte] = {static_cast<char>(0xC0 | code >> 6), static_cast<char>(0x80 | (code & 0x3F))};
+      if (code < 0x80)
+        spelling[byte] = std::string(1, static_cast<char>(code));
+      else
+        spelling[byte] = {static_cast<char>(0xC0 | code >> 6), static_cast<char>(0x80 | (code & 0x3F))};
     }
   }
 };
@@ -71,8 +73,10 @@ class BpeTokenizer final : public TokenizerBase {
       uint32_t code = lead;
       if (length == 2) code = (lead & 0x1Fu) << 6 | (static_cast<uint8_t>(token_text[1]) & 0x3Fu);
       const int byte = length <= 2 && code < alphabet().byte_of.size() ? alphabet().byte_of[code] : -1;
-      if (byte >= 0) out += static_cast<char>(byte);
-      else out += token_text.substr(0, length);
+      if (byte >= 0)
+        out += static_cast<char>(byte);
+      else
+        out += token_text.substr(0, length);
       token_text.remove_prefix(length);
     }
     return out;

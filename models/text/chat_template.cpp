@@ -38,27 +38,38 @@ std::string without_escapes(std::string_view jinja) {
       continue;
     }
     const char next = jinja[++i];
-    if (next == 'n') out += '\n';
-    else if (next == '\'' || next == '"' || next == '\\') out += next;
-    else (out += '\\') += next;
+    if (next == 'n')
+      out += '\n';
+    else if (next == '\'' || next == '"' || next == '\\')
+      out += next;
+    else
+      (out += '\\') += next;
   }
   return out;
 }
 
-/// The text after `prefix` up to the closing quote or `suffix`, from the first place where both are on the same literal.
+/// The text after `prefix` up to the closing quote or `suffix`, from the first place where both are on the same
+/// literal.
 std::string literal_after(std::string_view jinja, std::string_view prefix, std::string_view suffix) {
   for (size_t at = jinja.find(prefix); at != std::string_view::npos; at = jinja.find(prefix, at + 1)) {
     const std::string_view rest = jinja.substr(at + prefix.size());
-    const size_t end = rest.find(suffix), code = std::min({rest.find("' +"), rest.find("\" +"), rest.find("}}"), rest.find("%}")});
+    const size_t end = rest.find(suffix),
+                 code = std::min({rest.find("' +"), rest.find("\" +"), rest.find("}}"), rest.find("%}")});
     if (end != std::string_view::npos && end > 0 && end <= code) return without_escapes(rest.substr(0, end));
   }
   return "";
 }
 
+/// Templates that look like a family and write something else. The first text is what gives them away.
+constexpr std::pair<std::string_view, std::string_view> strangers[] = {
+    {"function calling AI model", "writes descriptions of tools into the system message"},
+    {"functions as JSON", "needs a list of functions"},
+    {"<|im_sep|>", "separates role and content by <|im_sep|>"},
+    {"[SYSTEM_PROMPT]", "has [SYSTEM_PROMPT] turns"},
+    {"## Metadata", "writes metadata into the system message"},
+};
+
 void refine_chatml(ChatTemplate& chat, std::string_view raw, std::string_view jinja) {
-  NIBBLE_CHECK(!has(jinja, "function calling AI model"),
-               "chat template: writes tool descriptions into the system message, which is not supported; choose one of: ",
-               known_formats());
   if (has(jinja, "bos_token")) chat.begin = "{bos}";
   chat.drops_thinking = has(jinja, "</think>");
   chat.trims_system = has(jinja, "system_message | trim") || has(jinja, "system_message|trim");
@@ -77,14 +88,13 @@ void refine_chatml(ChatTemplate& chat, std::string_view raw, std::string_view ji
 }
 
 void refine_llama3(ChatTemplate& chat, std::string_view jinja) {
-  NIBBLE_CHECK(!has(jinja, "functions as JSON"),
-               "chat template: needs a list of functions, which is not supported; choose one of: ", known_formats());
   if (!has(jinja, "bos_token")) chat.begin = "";
   chat.trims = has(jinja, "| trim") || has(jinja, "|trim");
   if (!has(jinja, "Cutting Knowledge Date: December 2023\n")) return;
   const std::string date = literal_after(jinja, "set date_string = \"", "\" %}");
   chat.always_system = true;
-  chat.before_system += "Cutting Knowledge Date: December 2023\nToday Date: " + (date.empty() ? "26 Jul 2024" : date) + "\n\n";
+  chat.before_system +=
+      "Cutting Knowledge Date: December 2023\nToday Date: " + (date.empty() ? "26 Jul 2024" : date) + "\n\n";
 }
 
 void refine_llama2(ChatTemplate& chat, std::string_view jinja) {
@@ -96,7 +106,7 @@ void refine_mistral(ChatTemplate& chat, std::string_view jinja) {
   chat.begin = has(jinja, "bos_token") ? "{bos}" : "";
   chat.before_user = has(jinja, "[INST] ") ? "[INST] " : "[INST]";
   chat.after_user = has(jinja, " [/INST]") ? " [/INST]" : "[/INST]";
-  chat.before_assistant = has(jinja, "' ' + message") || has(jinja, "\" \" + message") ? " " : "";
+  chat.before_assistant = has(jinja, "' ' + m") || has(jinja, "\" \" + m") ? " " : "";
   chat.after_assistant = has(jinja, "eos_token + ' '") || has(jinja, "eos_token + \" \"") ? "{eos} " : "{eos}";
   chat.trims_assistant = has(jinja, "message[\"content\"]|trim + eos") || has(jinja, "message['content']|trim + eos");
   chat.system = !has(jinja, "system_message") ? ChatTemplate::System::refused
@@ -112,21 +122,22 @@ std::string after_literal(std::string_view jinja, std::string_view literal) {
   const size_t end = std::min(rest.find("}}"), rest.size());
   const std::string_view expression = rest.substr(0, end);
   std::string out = has(expression, "eos_token") ? "{eos}" : "";
-  if (has(expression, "'\n'") || rest.substr(end).starts_with("}}\n")) out += "\n";
+  if (has(expression, "'\n'") || has(expression, "\"\n\"") || rest.substr(end).starts_with("}}\n")) out += "\n";
   return out;
 }
 
 void refine_zephyr(ChatTemplate& chat, std::string_view jinja) {
   chat.begin = has(jinja, "bos_token") ? "{bos}" : "";
-  if (has(jinja, "<|system|>\n")) chat.after_system = after_literal(jinja, "<|system|>\n");
-  else chat.system = ChatTemplate::System::refused;
+  if (has(jinja, "<|system|>\n"))
+    chat.after_system = after_literal(jinja, "<|system|>\n");
+  else
+    chat.system = ChatTemplate::System::refused;
   chat.after_user = after_literal(jinja, "<|user|>\n");
   chat.after_assistant = after_literal(jinja, "<|assistant|>\n");
-  const size_t prompt = std::max(jinja.rfind("<|assistant|>'"), jinja.rfind("<|assistant|>\""));
-  chat.generation = "<|assistant|>";
-  if (prompt == std::string_view::npos || jinja.substr(prompt).starts_with("<|assistant|>\n") ||
-      after_literal(jinja.substr(prompt), "<|assistant|>").ends_with('\n'))
-    chat.generation += "\n";
+  constexpr std::string_view answer = "<|assistant|>";
+  const std::string_view prompt = jinja.substr(jinja.rfind(answer));
+  const bool line_feed = prompt.starts_with("<|assistant|>\n") || after_literal(prompt, answer).ends_with('\n');
+  chat.generation = line_feed ? "<|assistant|>\n" : "<|assistant|>";
 }
 
 void refine_alpaca(ChatTemplate& chat, std::string_view raw, std::string_view jinja) {
@@ -143,9 +154,12 @@ void refine_alpaca(ChatTemplate& chat, std::string_view raw, std::string_view ji
 std::string expand(std::string_view text, std::string_view bos, std::string_view eos) {
   std::string out;
   while (!text.empty()) {
-    if (text.starts_with("{bos}")) out += bos, text.remove_prefix(5);
-    else if (text.starts_with("{eos}")) out += eos, text.remove_prefix(5);
-    else out += text.front(), text.remove_prefix(1);
+    if (text.starts_with("{bos}"))
+      out += bos, text.remove_prefix(5);
+    else if (text.starts_with("{eos}"))
+      out += eos, text.remove_prefix(5);
+    else
+      out += text.front(), text.remove_prefix(1);
   }
   return out;
 }
@@ -265,6 +279,9 @@ ChatTemplate standard_template(ChatFormat format) {
 
 ChatTemplate recognise_chat_template(std::string_view raw) {
   const std::string jinja = without_escapes(raw);
+  for (const auto& [mark, what] : strangers)
+    NIBBLE_CHECK(!has(jinja, mark), "chat template: it ", what,
+                 ", which is not supported; choose one of: ", known_formats());
   ChatTemplate chat;
   const auto family = [&](ChatFormat format) { chat = standard_template(format); };
   if (has(jinja, "<|im_start|>") && has(jinja, "<|im_end|>")) {
@@ -279,7 +296,8 @@ ChatTemplate recognise_chat_template(std::string_view raw) {
   } else if (has(jinja, "[INST]")) {
     family(ChatFormat::mistral);
     refine_mistral(chat, jinja);
-  } else if (has(jinja, "<|user|>\n") && has(jinja, "<|assistant|>") && has(jinja, "eos_token") && !has(jinja, "<|end|>")) {
+  } else if (has(jinja, "<|user|>\n") && has(jinja, "<|assistant|>") && has(jinja, "eos_token") &&
+             !has(jinja, "<|end|>")) {
     family(ChatFormat::zephyr);
     refine_zephyr(chat, jinja);
   } else if (has(jinja, "### Instruction:") && has(jinja, "### Response:")) {
@@ -314,14 +332,16 @@ std::string render_chat(const ChatTemplate& chat, std::span<const ChatMessage> m
     out += put(after);
   };
   const auto cut = [&](std::string_view text) { return chat.trims ? trimmed(text) : std::string(text); };
-  if (own_turn && has_system) write(chat.before_system, !given ? system : chat.trims_system ? trimmed(system) : cut(system), chat.after_system);
+  if (own_turn && has_system)
+    write(chat.before_system, !given ? system : chat.trims_system ? trimmed(system) : cut(system), chat.after_system);
   for (size_t i = given ? 1 : 0; i < messages.size(); ++i) {
     const ChatMessage& message = messages[i];
     if (message.role == "system") {
       write(chat.before_system, cut(message.content), chat.after_system);
     } else if (message.role == "user") {
       std::string content = message.content;
-      if (!own_turn && has_system && i == host) content = put(chat.before_system) + system + put(chat.after_system) + content;
+      if (!own_turn && has_system && i == host)
+        content = put(chat.before_system) + system + put(chat.after_system) + content;
       write(chat.before_user, cut(content), chat.after_user);
     } else {
       std::string content = message.content;
@@ -340,12 +360,17 @@ std::string render_chat(ChatFormat format, std::span<const ChatMessage> messages
 
 std::vector<std::string> chat_stop_strings(ChatFormat format) {
   switch (format) {
-    case ChatFormat::chatml: return {"<|im_end|>"};
-    case ChatFormat::llama3: return {"<|eot_id|>"};
-    case ChatFormat::alpaca: return {"### Instruction:", "<|EOT|>"};
-    case ChatFormat::zephyr: return {"<|user|>"};
+    case ChatFormat::chatml:
+      return {"<|im_end|>"};
+    case ChatFormat::llama3:
+      return {"<|eot_id|>"};
+    case ChatFormat::alpaca:
+      return {"### Instruction:", "<|EOT|>"};
+    case ChatFormat::zephyr:
+      return {"<|user|>"};
     case ChatFormat::llama2:
-    case ChatFormat::mistral: return {};
+    case ChatFormat::mistral:
+      return {};
   }
   return {};
 }

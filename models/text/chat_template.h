@@ -11,7 +11,7 @@
 namespace nibble::models {
 
 struct ChatMessage {
-  std::string role;     ///< "system", "user" or "assistant"
+  std::string role;  ///< "system", "user" or "assistant"
   std::string content;
 };
 
@@ -26,20 +26,20 @@ ChatFormat parse_chat_format(std::string_view name);
 struct ChatTemplate {
   enum class System { turn, first_user, last_user, refused };
   ChatFormat format = ChatFormat::chatml;
-  std::string default_system;         ///< system text of a conversation that has none; "" for no system message
-  bool always_system = false;         ///< a system turn is written even when its text is empty
-  System system = System::turn;       ///< where a system text goes: a turn of its own or into a user message
-  bool trims = false;                 ///< white space around contents is dropped
-  bool trims_assistant = false;       ///< the same for answers only
-  bool trims_system = false;          ///< the same for system texts only
-  bool drops_thinking = false;        ///< answers before the last question lose everything up to "</think>"
-  bool alternates = false;            ///< user and assistant must take turns, the user first
-  std::string begin;                  ///< in front of everything
+  std::string default_system;    ///< system text of a conversation that has none; "" for no system message
+  bool always_system = false;    ///< a system turn is written even when its text is empty
+  System system = System::turn;  ///< where a system text goes: a turn of its own or into a user message
+  bool trims = false;            ///< white space around contents is dropped
+  bool trims_assistant = false;  ///< the same for answers only
+  bool trims_system = false;     ///< the same for system texts only
+  bool drops_thinking = false;   ///< answers before the last question lose everything up to "</think>"
+  bool alternates = false;       ///< user and assistant must take turns, the user first
+  std::string begin;             ///< in front of everything
   std::string before_system, after_system;
   std::string before_user, after_user;
   std::string before_assistant, after_assistant;
-  std::string generation;             ///< where the assistant's answer begins
-  std::string separator;              ///< between two messages
+  std::string generation;  ///< where the assistant's answer begins
+  std::string separator;   ///< between two messages
 };
 
 /// The family as its models have it, without a default system message.

@@ -45,7 +45,9 @@ const PairTable::Entry* PairTable::find(int32_t left, int32_t right) const {
 
 namespace {
 // A heap keeps the largest in front, so "less" is "merges later".
-constexpr auto later = [](const auto& a, const auto& b) { return a.rank != b.rank ? a.rank > b.rank : a.left > b.left; };
+constexpr auto later = [](const auto& a, const auto& b) {
+  return a.rank != b.rank ? a.rank > b.rank : a.left > b.left;
+};
 }  // namespace
 
 void Merger::push(int32_t left) {

@@ -9,15 +9,19 @@
 namespace nibble::models {
 
 struct Symbol {
-  int32_t id;     ///< negative: merges with nothing
-  uint32_t at;    ///< where its text begins
+  int32_t id;   ///< negative: merges with nothing
+  uint32_t at;  ///< where its text begins
   int32_t previous, next;
 };
 
 /// (left, right) -> (rank, merged). Open addressing, so that a look-up is one cache line.
 class PairTable {
  public:
-  struct Entry { uint64_t key; uint32_t rank; int32_t merged; };
+  struct Entry {
+    uint64_t key;
+    uint32_t rank;
+    int32_t merged;
+  };
   explicit PairTable(size_t pairs);
   /// The first entry of a pair stays.
   void add(int32_t left, int32_t right, uint32_t rank, int32_t merged);
@@ -41,7 +45,10 @@ class Merger {
   void merge();                 ///< O(n log n)
 
  private:
-  struct Candidate { uint32_t rank; int32_t left, left_id, right_id, merged; };
+  struct Candidate {
+    uint32_t rank;
+    int32_t left, left_id, right_id, merged;
+  };
   void push(int32_t left);
   const PairTable& pairs_;
   std::vector<Candidate> heap_;

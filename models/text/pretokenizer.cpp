@@ -19,7 +19,7 @@ namespace {
 // Unicode's White_Space, for use inside a class: PCRE2's own \s has U+180E too, which the models' tokenizers have not.
 #define SPACES "\\p{Z}\\t-\\r\\x{85}"
 #define SPACE "[" SPACES "]"
-#define TRAILING_SPACE SPACE "+(?!" "[^" SPACES "])|" SPACE "+"
+#define TRAILING_SPACE SPACE "+(?![^" SPACES "])|" SPACE "+"
 #define CONTRACTION "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 #define LOWER "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
 #define UPPER "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
@@ -27,21 +27,21 @@ namespace {
 
 constexpr const char* gpt2 = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^" SPACES "\\p{L}\\p{N}]+|" TRAILING_SPACE;
 constexpr const char* llama3 = CONTRACTION "|" NOT_WORD "\\p{L}+|\\p{N}{1,3}| ?[^" SPACES
-                               "\\p{L}\\p{N}]+[\\r\\n]*|" SPACE "*[\\r\\n]+|" TRAILING_SPACE;
-constexpr const char* qwen2 = CONTRACTION "|" NOT_WORD "\\p{L}+|\\p{N}| ?[^" SPACES
-                              "\\p{L}\\p{N}]+[\\r\\n]*|" SPACE "*[\\r\\n]+|" TRAILING_SPACE;
+                                           "\\p{L}\\p{N}]+[\\r\\n]*|" SPACE "*[\\r\\n]+|" TRAILING_SPACE;
+constexpr const char* qwen2 =
+    CONTRACTION "|" NOT_WORD "\\p{L}+|\\p{N}| ?[^" SPACES "\\p{L}\\p{N}]+[\\r\\n]*|" SPACE "*[\\r\\n]+|" TRAILING_SPACE;
 constexpr const char* qwen35 = CONTRACTION "|" NOT_WORD "[\\p{L}\\p{M}]+|\\p{N}| ?[^" SPACES
-                               "\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|" SPACE "*[\\r\\n]+|" TRAILING_SPACE;
+                                           "\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|" SPACE "*[\\r\\n]+|" TRAILING_SPACE;
 constexpr const char* tekken = NOT_WORD UPPER "*" LOWER "+|" NOT_WORD UPPER "+" LOWER "*|\\p{N}| ?[^" SPACES
-                               "\\p{L}\\p{N}]+[\\r\\n/]*|" SPACE "*[\\r\\n]+|" TRAILING_SPACE;
-constexpr const char* gpt4o = NOT_WORD UPPER "*" LOWER "+" CONTRACTION "?|" NOT_WORD UPPER "+" LOWER "*" CONTRACTION
-                              "?|\\p{N}{1,3}| ?[^" SPACES "\\p{L}\\p{N}]+[\\r\\n/]*|" SPACE "*[\\r\\n]+|" TRAILING_SPACE;
-constexpr const char* seed_coder = CONTRACTION "|" NOT_WORD "\\p{L}+|\\p{N}| ?[^" SPACES
-                                   "\\p{L}\\p{N}\\r\\n]+|" SPACE "*[\\r\\n]+|" TRAILING_SPACE;
+                                              "\\p{L}\\p{N}]+[\\r\\n/]*|" SPACE "*[\\r\\n]+|" TRAILING_SPACE;
+constexpr const char* gpt4o =
+    NOT_WORD UPPER "*" LOWER "+" CONTRACTION "?|" NOT_WORD UPPER "+" LOWER "*" CONTRACTION "?|\\p{N}{1,3}| ?[^" SPACES
+                   "\\p{L}\\p{N}]+[\\r\\n/]*|" SPACE "*[\\r\\n]+|" TRAILING_SPACE;
+constexpr const char* seed_coder =
+    CONTRACTION "|" NOT_WORD "\\p{L}+|\\p{N}| ?[^" SPACES "\\p{L}\\p{N}\\r\\n]+|" SPACE "*[\\r\\n]+|" TRAILING_SPACE;
 constexpr const char* bailing = "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}| ?[^" SPACES
                                 "\\p{L}\\p{N}]++[\\r\\n]*|" SPACE "*[\\r\\n]|" TRAILING_SPACE;
-constexpr const char* bloom =
-    " ?[^(" SPACES "|.,!?\\x{2026}\\x{3002}\\x{FF0C}\\x{3001}\\x{964}\\x{6D4}\\x{60C})]+";
+constexpr const char* bloom = " ?[^(" SPACES "|.,!?\\x{2026}\\x{3002}\\x{FF0C}\\x{3001}\\x{964}\\x{6D4}\\x{60C})]+";
 constexpr const char* deepseek3 =
     "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+"
     "| ?[\\p{P}\\p{S}]+[\\r\\n]*|" SPACE "*[\\r\\n]+|" TRAILING_SPACE;
@@ -79,8 +79,9 @@ struct Family {
 
 const Family families[] = {
     {{"default"}, {punctuation, gpt2, "\\p{N}+", "[0-9][0-9][0-9]"}},
-    {{"gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "granite-docling", "gigachat", "a.x-4.0", "mellum", "exaone4",
-      "modern-bert", "jina-es", "jina-de", "jina-v2-es", "jina-v2-de", "jina-v1-en", "jina-v2-code", "roberta-bpe"},
+    {{"gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "granite-docling", "gigachat", "a.x-4.0", "mellum",
+      "exaone4", "modern-bert", "jina-es", "jina-de", "jina-v2-es", "jina-v2-de", "jina-v1-en", "jina-v2-code",
+      "roberta-bpe"},
      {gpt2}},
     {{"starcoder", "refact", "command-r", "smollm", "codeshell", "exaone", "minerva-7b", "mellum2"}, {"\\p{N}", gpt2}},
     {{"llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"}, {llama3}, true, true},
@@ -110,9 +111,15 @@ const Family& find_family(std::string_view name) {
   fail("unknown pre-tokenizer '", name, "'; known: ", known);
 }
 
-struct FreeCode { void operator()(pcre2_code* code) const { pcre2_code_free(code); } };
-struct FreeMatch { void operator()(pcre2_match_data* data) const { pcre2_match_data_free(data); } };
-struct FreeContext { void operator()(pcre2_match_context* context) const { pcre2_match_context_free(context); } };
+struct FreeCode {
+  void operator()(pcre2_code* code) const { pcre2_code_free(code); }
+};
+struct FreeMatch {
+  void operator()(pcre2_match_data* data) const { pcre2_match_data_free(data); }
+};
+struct FreeContext {
+  void operator()(pcre2_match_context* context) const { pcre2_match_context_free(context); }
+};
 using Code = std::unique_ptr<pcre2_code, FreeCode>;
 
 Code compile(const char* pattern) {
@@ -132,7 +139,8 @@ struct Cutter {
   std::unique_ptr<pcre2_match_context, FreeContext> context{pcre2_match_context_create(nullptr)};
   std::unique_ptr<pcre2_match_data, FreeMatch> data{pcre2_match_data_create(1, nullptr)};
 
-  Cutter(const std::vector<Code>& patterns, std::vector<std::string_view>& out, size_t bytes) : codes(patterns), words(out) {
+  Cutter(const std::vector<Code>& patterns, std::vector<std::string_view>& out, size_t bytes)
+      : codes(patterns), words(out) {
     NIBBLE_CHECK(context && data, "pre-tokenizer: out of memory");
     // Honest patterns look at a character of a run a few times; whatever needs more is stopped.
     const size_t steps = 10'000'000 + 16 * bytes;

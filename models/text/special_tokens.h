@@ -16,12 +16,20 @@ class SpecialTokens {
   /// `always`: also found when the caller does not want control tokens parsed.
   void add(std::string_view text, int32_t id, bool always);
 
-  struct Match { size_t at; size_t length; int32_t id; };
+  struct Match {
+    size_t at;
+    size_t length;
+    int32_t id;
+  };
   /// The first match at or after `from`; at == text.size() when there is none.
   Match next(std::string_view text, size_t from, bool only_always) const;
 
  private:
-  struct Node { int32_t child = -1, sibling = -1, id = -1; char byte = 0; bool always = false; };
+  struct Node {
+    int32_t child = -1, sibling = -1, id = -1;
+    char byte = 0;
+    bool always = false;
+  };
   int32_t child(int32_t node, char byte) const;
   std::array<int32_t, 256> roots_;
   std::vector<Node> nodes_;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// SentencePiece BPE: spaces are written as U+2581, the pair whose joined text has the highest score is joined first, and
-// characters without a token fall back to byte tokens. Every pair of pieces that can become a token is put into a table
-// when the vocabulary is read, so that merging looks at ids only.
+// SentencePiece BPE: spaces are written as U+2581, the pair whose joined text has the highest score is joined first,
+// and characters without a token fall back to byte tokens. Every pair of pieces that can become a token is put into a
+// table when the vocabulary is read, so that merging looks at ids only.
 #include <algorithm>
 #include <array>
 #include <unordered_map>
@@ -35,8 +35,10 @@ class SpmTokenizer final : public TokenizerBase {
     std::string marked(space_prefix_ ? space_mark : std::string_view());
     marked.reserve(text.size() * 3 / 2 + 8);
     for (char byte : text) {
-      if (byte == ' ') marked += space_mark;
-      else marked += byte;
+      if (byte == ' ')
+        marked += space_mark;
+      else
+        marked += byte;
     }
     Merger merger(pairs_);
     WordCache cache(marked.size());
@@ -64,7 +66,8 @@ class SpmTokenizer final : public TokenizerBase {
  private:
   bool mergeable(int32_t id) const {
     const Vocabulary::Type type = vocabulary().type(id);
-    return type == Vocabulary::Type::normal || type == Vocabulary::Type::user_defined || type == Vocabulary::Type::unused;
+    return type == Vocabulary::Type::normal || type == Vocabulary::Type::user_defined ||
+           type == Vocabulary::Type::unused;
   }
 
   void read_bytes() {
@@ -73,8 +76,8 @@ class SpmTokenizer final : public TokenizerBase {
       if (vocabulary().type(id) != Vocabulary::Type::byte) continue;
       const std::string& text = vocabulary().text(id);
       const int byte = spelled_byte(text);
-      NIBBLE_CHECK(byte >= 0, vocabulary().file, ": tokenizer.ggml.tokens: byte token ", id, " is '", text.substr(0, 60),
-                   "'; expected <0x00> to <0xFF>");
+      NIBBLE_CHECK(byte >= 0, vocabulary().file, ": tokenizer.ggml.tokens: byte token ", id, " is '",
+                   text.substr(0, 60), "'; expected <0x00> to <0xFF>");
       int32_t& token = byte_tokens_[static_cast<size_t>(byte)];
       NIBBLE_CHECK(token == no_token, vocabulary().file, ": tokenizer.ggml.tokens: byte tokens ", token, " and ", id,
                    " stand for the same byte");
@@ -105,8 +108,10 @@ class SpmTokenizer final : public TokenizerBase {
       for (size_t at = 0; at < text.size();) {
         const size_t length = utf8_front(text.substr(at)).length;
         const std::string_view one = text.substr(at, length);
-        if (length == text.size()) characters_[packed(one)] = id;
-        else if (characters_.try_emplace(packed(one), next_id).second) ++next_id;
+        if (length == text.size())
+          characters_[packed(one)] = id;
+        else if (characters_.try_emplace(packed(one), next_id).second)
+          ++next_id;
         if (at > 0 && one == space_mark) joins_space_[static_cast<uint8_t>(text[at - 1])] = true;
         at += length;
       }
@@ -149,18 +154,22 @@ class SpmTokenizer final : public TokenizerBase {
     }
     merger.merge();
     for (const Symbol& symbol : merger.symbols) {
-      if (symbol.id >= 0 && symbol.id < vocabulary().size()) out.push_back(symbol.id);
-      else spell(word.substr(symbol.at, utf8_front(word.substr(symbol.at)).length), out);
+      if (symbol.id >= 0 && symbol.id < vocabulary().size())
+        out.push_back(symbol.id);
+      else
+        spell(word.substr(symbol.at, utf8_front(word.substr(symbol.at)).length), out);
     }
   }
 
   void spell(std::string_view character, std::vector<int32_t>& out) const {
     const bool all = std::all_of(character.begin(), character.end(),
                                  [&](char byte) { return byte_tokens_[static_cast<uint8_t>(byte)] != no_token; });
-    NIBBLE_CHECK(all || vocabulary().unknown >= 0, vocabulary().file, ": the vocabulary has neither a token nor byte tokens for '",
-                 character, "', and no unknown token");
-    if (!all) out.push_back(vocabulary().unknown);
-    else for (char byte : character) out.push_back(byte_tokens_[static_cast<uint8_t>(byte)]);
+    NIBBLE_CHECK(all || vocabulary().unknown >= 0, vocabulary().file,
+                 ": the vocabulary has neither a token nor byte tokens for '", character, "', and no unknown token");
+    if (!all)
+      out.push_back(vocabulary().unknown);
+    else
+      for (char byte : character) out.push_back(byte_tokens_[static_cast<uint8_t>(byte)]);
   }
 
   bool space_prefix_;

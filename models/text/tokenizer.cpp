@@ -33,7 +33,9 @@ std::string Tokenizer::decode(std::span<const int32_t> tokens, bool special) con
   return out;
 }
 
-bool Tokenizer::is_end(int32_t token) const { return std::binary_search(end_tokens_.begin(), end_tokens_.end(), token); }
+bool Tokenizer::is_end(int32_t token) const {
+  return std::binary_search(end_tokens_.begin(), end_tokens_.end(), token);
+}
 
 TokenizerBase::TokenizerBase(Vocabulary vocabulary) : vocabulary_(std::move(vocabulary)) {
   using Type = Vocabulary::Type;
@@ -74,13 +76,16 @@ std::string TokenizerBase::piece(int32_t token, bool special) const {
   const std::string& text = vocabulary_.text(token);
   switch (vocabulary_.type(token)) {
     case Vocabulary::Type::control:
-    case Vocabulary::Type::unknown: return special ? text : "";
-    case Vocabulary::Type::user_defined: return text;
+    case Vocabulary::Type::unknown:
+      return special ? text : "";
+    case Vocabulary::Type::user_defined:
+      return text;
     case Vocabulary::Type::byte:
       if (const int byte = spelled_byte(text); byte >= 0) return std::string(1, static_cast<char>(byte));
       break;
     case Vocabulary::Type::normal:
-    case Vocabulary::Type::unused: break;
+    case Vocabulary::Type::unused:
+      break;
   }
   return plain_piece(text);
 }
@@ -102,7 +107,9 @@ int32_t TokenizerBase::find(std::string_view text) const {
   return type == Vocabulary::Type::control || type == Vocabulary::Type::user_defined ? id : -1;
 }
 
-size_t WordCache::slot(std::string_view word) const { return std::hash<std::string_view>{}(word) & (slots_.size() - 1); }
+size_t WordCache::slot(std::string_view word) const {
+  return std::hash<std::string_view>{}(word) & (slots_.size() - 1);
+}
 
 bool WordCache::replay(std::string_view word, std::vector<int32_t>& out) const {
   if (slots_.empty()) return false;

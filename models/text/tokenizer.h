@@ -37,12 +37,12 @@ class Tokenizer {
   std::string decode(std::span<const int32_t> tokens, bool special = false) const;
 
   virtual int vocab() const = 0;
-  virtual std::string_view kind() const = 0;      ///< "llama" or "gpt2"
+  virtual std::string_view kind() const = 0;                     ///< "llama" or "gpt2"
   virtual std::string_view token_text(int32_t token) const = 0;  ///< as the vocabulary spells it
   virtual bool is_control(int32_t token) const = 0;
   /// Exact text of a control or user-defined token to its id; -1 if there is none.
   virtual int32_t find(std::string_view token_text) const = 0;
-  int32_t bos() const { return bos_; }            ///< -1 when there is none
+  int32_t bos() const { return bos_; }  ///< -1 when there is none
   int32_t eos() const { return eos_; }
   bool adds_bos() const { return add_bos_; }
   bool adds_eos() const { return add_eos_; }

@@ -46,7 +46,10 @@ class WordCache {
   void remember(std::string_view word, const std::vector<int32_t>& out, size_t first);
 
  private:
-  struct Slot { std::string_view word; uint32_t first = 0, count = 0; };
+  struct Slot {
+    std::string_view word;
+    uint32_t first = 0, count = 0;
+  };
   size_t slot(std::string_view word) const;
   std::vector<Slot> slots_;
 };

@@ -16,10 +16,25 @@ namespace {
 constexpr size_t longest_token = 4096;
 
 constexpr std::array<std::string_view, 18> end_texts = {
-    "<|im_end|>",       "<|eot_id|>",    "<|eom_id|>",  "<|end|>",  "<end_of_turn>", "<|end_of_turn|>",
-    "<|endoftext|>",    "<|end_of_text|>", "</s>",      "<|return|>", "<|call|>",    "<EOT>",
-    "_<EOT>",           "[EOT]",         "<|EOT|>",     "<end_of_utterance>", "<|endofturn|>",
-    "<\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>",
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|end|>",
+    "<end_of_turn>",
+    "<|end_of_turn|>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "</s>",
+    "<|return|>",
+    "<|call|>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "<|EOT|>",
+    "<end_of_utterance>",
+    "<|endofturn|>",
+    "<\xEF\xBD\x9C"
+    "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>",
 };
 
 template <class T>
@@ -27,8 +42,9 @@ const T* get(const Gguf& gguf, std::string_view key, std::string_view expected, 
              std::initializer_list<GgufValue::Type> elements = {}) {
   const GgufValue* value = gguf.find(key);
   if (!value) return nullptr;
-  const bool fits = value->type == type && (type != GgufValue::Type::array ||
-                                            std::find(elements.begin(), elements.end(), value->element) != elements.end());
+  const bool fits =
+      value->type == type &&
+      (type != GgufValue::Type::array || std::find(elements.begin(), elements.end(), value->element) != elements.end());
   const T* data = std::get_if<T>(&value->data);
   NIBBLE_CHECK(fits && data, gguf.path(), ": ", key, " has the wrong type; expected ", expected);
   return data;
@@ -38,9 +54,12 @@ int32_t read_id(const Gguf& gguf, std::string_view key, int32_t fallback, const 
   const GgufValue* value = gguf.find(key);
   if (!value) return fallback;
   int64_t id = -1;
-  if (const auto* u = std::get_if<uint64_t>(&value->data)) id = *u <= INT32_MAX ? static_cast<int64_t>(*u) : -1;
-  else if (const auto* i = std::get_if<int64_t>(&value->data)) id = *i;
-  else fail(gguf.path(), ": ", key, " has the wrong type; expected an integer");
+  if (const auto* u = std::get_if<uint64_t>(&value->data))
+    id = *u <= INT32_MAX ? static_cast<int64_t>(*u) : -1;
+  else if (const auto* i = std::get_if<int64_t>(&value->data))
+    id = *i;
+  else
+    fail(gguf.path(), ": ", key, " has the wrong type; expected an integer");
   NIBBLE_CHECK(id >= 0 && id < vocabulary.size(), gguf.path(), ": ", key, " is ", id, "; expected a token of the ",
                vocabulary.size(), " in tokenizer.ggml.tokens");
   return static_cast<int32_t>(id);
@@ -51,7 +70,8 @@ void read_texts(const Gguf& gguf, Vocabulary& vocabulary) {
   constexpr std::string_view key = "tokenizer.ggml.tokens";
   const auto* texts = get<std::vector<std::string>>(gguf, key, "an array of strings", Type::array, {Type::string});
   NIBBLE_CHECK(texts && !texts->empty(), gguf.path(), ": ", key, " is missing or empty");
-  NIBBLE_CHECK(texts->size() < 1u << 24, gguf.path(), ": ", key, " has ", texts->size(), " tokens; at most 16777215 are supported");
+  NIBBLE_CHECK(texts->size() < 1u << 24, gguf.path(), ": ", key, " has ", texts->size(),
+               " tokens; at most 16777215 are supported");
   vocabulary.texts = *texts;
   vocabulary.ids.reserve(texts->size());
   for (size_t i = 0; i < texts->size(); ++i) {
@@ -61,14 +81,16 @@ void read_texts(const Gguf& gguf, Vocabulary& vocabulary) {
                  " bytes; at most ", longest_token, " are supported");
     NIBBLE_CHECK(text.find('\0') == std::string::npos, gguf.path(), ": ", key, ": token ", i, " contains a NUL byte");
     const bool added = vocabulary.ids.emplace(text, static_cast<int32_t>(i)).second;
-    NIBBLE_CHECK(added, gguf.path(), ": ", key, ": tokens ", vocabulary.find(text), " and ", i, " are both '", text, "'");
+    NIBBLE_CHECK(added, gguf.path(), ": ", key, ": tokens ", vocabulary.find(text), " and ", i, " are both '", text,
+                 "'");
   }
 }
 
 void read_types(const Gguf& gguf, Vocabulary& vocabulary) {
   using Type = GgufValue::Type;
   constexpr std::string_view key = "tokenizer.ggml.token_type";
-  const auto* types = get<std::vector<int64_t>>(gguf, key, "an array of i32 or u32", Type::array, {Type::i32, Type::u32});
+  const auto* types =
+      get<std::vector<int64_t>>(gguf, key, "an array of i32 or u32", Type::array, {Type::i32, Type::u32});
   vocabulary.types.assign(vocabulary.texts.size(), Vocabulary::Type::normal);
   if (!types) {
     for (size_t i = 0; i < vocabulary.texts.size(); ++i)
@@ -79,7 +101,8 @@ void read_types(const Gguf& gguf, Vocabulary& vocabulary) {
                " elements; expected ", vocabulary.texts.size(), ", one for each of tokenizer.ggml.tokens");
   for (size_t i = 0; i < types->size(); ++i) {
     const int64_t type = (*types)[i];
-    NIBBLE_CHECK(type >= 0 && type <= 6, gguf.path(), ": ", key, ": token ", i, " has type ", type, "; expected 0 to 6");
+    NIBBLE_CHECK(type >= 0 && type <= 6, gguf.path(), ": ", key, ": token ", i, " has type ", type,
+                 "; expected 0 to 6");
     if (type > 0) vocabulary.types[i] = static_cast<Vocabulary::Type>(type);
   }
 }
@@ -112,10 +135,14 @@ int spelled_byte(std::string_view text) {
   int value = 0;
   for (char digit : text.substr(3, 2)) {
     value *= 16;
-    if (digit >= '0' && digit <= '9') value += digit - '0';
-    else if (digit >= 'A' && digit <= 'F') value += digit - 'A' + 10;
-    else if (digit >= 'a' && digit <= 'f') value += digit - 'a' + 10;
-    else return -1;
+    if (digit >= '0' && digit <= '9')
+      value += digit - '0';
+    else if (digit >= 'A' && digit <= 'F')
+      value += digit - 'A' + 10;
+    else if (digit >= 'a' && digit <= 'f')
+      value += digit - 'a' + 10;
+    else
+      return -1;
   }
   return value;
 }
@@ -178,15 +205,19 @@ std::vector<Merge> read_merges(const Gguf& gguf, const Vocabulary& vocabulary) {
   std::string joined;
   for (const std::string& line : *lines) {
     const size_t space = line.find(' ');
-    NIBBLE_CHECK(space != std::string::npos && space > 0 && space + 1 < line.size() && line.find(' ', space + 1) == std::string::npos,
+    NIBBLE_CHECK(space != std::string::npos && space > 0 && space + 1 < line.size() &&
+                     line.find(' ', space + 1) == std::string::npos,
                  gguf.path(), ": ", key, ": merge ", out.size(), " is '", line.substr(0, 100),
                  "'; expected two pieces with one space between them");
     const std::string_view left(line.data(), space), right(line.data() + space + 1, line.size() - space - 1);
     (joined = left) += right;
     const Merge merge{vocabulary.find(left), vocabulary.find(right), vocabulary.find(joined)};
-    NIBBLE_CHECK(merge.left >= 0 && merge.right >= 0 && merge.merged >= 0, gguf.path(), ": ", key, ": merge ", out.size(),
-                 " is '", line.substr(0, 100), "'; '",
-                 (merge.left < 0 ? left : merge.right < 0 ? right : std::string_view(joined)).substr(0, 100),
+    NIBBLE_CHECK(merge.left >= 0 && merge.right >= 0 && merge.merged >= 0, gguf.path(), ": ", key, ": merge ",
+                 out.size(), " is '", line.substr(0, 100), "'; '",
+                 (merge.left < 0    ? left
+                  : merge.right < 0 ? right
+                                    : std::string_view(joined))
+                     .substr(0, 100),
                  "' is not in tokenizer.ggml.tokens");
     out.push_back(merge);
   }

@@ -43,7 +43,9 @@ Vocabulary read_vocabulary(const Gguf& gguf, Vocabulary::Bos bos, int32_t defaul
 /// tokenizer.ggml.scores: one finite f32 for each token.
 std::vector<float> read_scores(const Gguf& gguf, const Vocabulary& vocabulary);
 /// tokenizer.ggml.merges: two tokens of the vocabulary and the token that they become, best first.
-struct Merge { int32_t left, right, merged; };
+struct Merge {
+  int32_t left, right, merged;
+};
 std::vector<Merge> read_merges(const Gguf& gguf, const Vocabulary& vocabulary);
 bool read_flag(const Gguf& gguf, std::string_view key, bool fallback);
 std::string read_text(const Gguf& gguf, std::string_view key, std::string_view fallback);

@@ -43,11 +43,15 @@ void check_golden(const nlohmann::json& all, const nlohmann::json& golden, const
     // One template leaves BOS out when an answer comes first; no session begins like that.
     if (golden.at("key") == 3 && name == "assistant-first") continue;
     SCOPED_TRACE(golden.at("source").dump() + golden.at("key").dump() + " " + name);
-    const auto render = [&] { return render_chat(chat, messages, true, all.at("bos").get<std::string>(), all.at("eos").get<std::string>()); };
+    const auto render = [&] {
+      return render_chat(chat, messages, true, all.at("bos").get<std::string>(), all.at("eos").get<std::string>());
+    };
     // A template without a system turn either raises or drops the text; here it is an error either way.
     const bool refused = messages[0].role == "system" && chat.system == ChatTemplate::System::refused;
-    if (want.is_null() || refused) EXPECT_THROW(render(), Error);
-    else EXPECT_EQ(render(), want.get<std::string>());
+    if (want.is_null() || refused)
+      EXPECT_THROW(render(), Error);
+    else
+      EXPECT_EQ(render(), want.get<std::string>());
   }
 }
 
@@ -56,12 +60,17 @@ TEST(ChatTemplate, RendersWhatJinjaRenders) {
   int checked = 0;
   for (const auto& golden : all.at("goldens"))
     if (golden.at("source") == "own") check_golden(all, golden, golden.at("jinja")), ++checked;
-  EXPECT_GE(checked, 8);
+  EXPECT_GE(checked, 10);
 }
 
 // Families that look like ours and are not, and templates that need more than messages.
-const std::set<std::string> refused = {"27", "28", "29", "33", "NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use",
-                                       "NousResearch-Hermes-3-Llama-3.1-8B-tool_use", "microsoft-Phi-3.5-mini-instruct",
+const std::set<std::string> refused = {"27",
+                                       "28",
+                                       "29",
+                                       "33",
+                                       "NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use",
+                                       "NousResearch-Hermes-3-Llama-3.1-8B-tool_use",
+                                       "microsoft-Phi-3.5-mini-instruct",
                                        "fireworks-ai-llama-3-firefunction-v2"};
 
 TEST(ChatTemplate, RendersTheTemplatesOfModels) {
@@ -74,42 +83,54 @@ TEST(ChatTemplate, RendersTheTemplatesOfModels) {
     const std::string source = golden.at("source");
     if (source == "own") continue;
     const bool in_list = !golden.at("key").is_null();
-    const std::string jinja = in_list ? nlohmann::json::parse(lines.at(golden.at("key"))).begin().value().get<std::string>()
-                                      : test::read_file(folder + source);
+    const std::string jinja = in_list
+                                  ? nlohmann::json::parse(lines.at(golden.at("key"))).begin().value().get<std::string>()
+                                  : test::read_file(folder + source);
     const std::string id = in_list ? golden.at("key").dump() : std::filesystem::path(source).stem().string();
     SCOPED_TRACE(id);
-    if (refused.count(id)) EXPECT_THROW(recognise_chat_template(jinja), Error);
-    else EXPECT_NO_THROW(check_golden(all, golden, jinja));
+    if (refused.count(id))
+      EXPECT_THROW(recognise_chat_template(jinja), Error);
+    else
+      EXPECT_NO_THROW(check_golden(all, golden, jinja));
   }
 }
 
 TEST(ChatTemplate, MatchesTheStandardRenderings) {
   if (!std::filesystem::exists(folder)) GTEST_SKIP() << folder << " is not here";
-  const std::pair<ChatFormat, const char*> families[] = {{ChatFormat::chatml, "chatml"}, {ChatFormat::llama3, "llama3-instruct"},
-                                                         {ChatFormat::zephyr, "zephyr"}, {ChatFormat::alpaca, "alpaca"},
+  const std::pair<ChatFormat, const char*> families[] = {{ChatFormat::chatml, "chatml"},
+                                                         {ChatFormat::llama3, "llama3-instruct"},
+                                                         {ChatFormat::zephyr, "zephyr"},
+                                                         {ChatFormat::alpaca, "alpaca"},
                                                          {ChatFormat::mistral, "mistral-instruct"}};
   const ChatMessage system{"system", "You are a helpful assistant."}, hello{"user", "Hello, how are you?"},
       great{"assistant", "I'm doing great. How can I help you today?"},
       show{"user", "I'd like to show off how chat templating works!"};
   const std::pair<const char*, std::vector<ChatMessage>> conversations[] = {
-      {"user", {hello}}, {"user-assistant-user", {hello, great, show}}, {"system-user-assistant-user", {system, hello, great, show}}};
+      {"user", {hello}},
+      {"user-assistant-user", {hello, great, show}},
+      {"system-user-assistant-user", {system, hello, great, show}}};
   for (const auto& [format, name] : families)
     for (const auto& [file, messages] : conversations)
-      EXPECT_EQ(render_chat(format, messages, true, "", "</s>"), test::read_file(folder + "ollama/" + name + ".gotmpl/" + file))
+      EXPECT_EQ(render_chat(format, messages, true, "", "</s>"),
+                test::read_file(folder + "ollama/" + name + ".gotmpl/" + file))
           << name << " " << file;
 }
 
 TEST(ChatTemplate, Llama2IsRenderedAsItsOwnTemplateDoes) {
-  const std::vector<ChatMessage> messages = {{"system", "Be kind."}, {"user", " Hi "}, {"assistant", "Yes?"}, {"user", "Bye"}};
+  const std::vector<ChatMessage> messages = {
+      {"system", "Be kind."}, {"user", " Hi "}, {"assistant", "Yes?"}, {"user", "Bye"}};
   EXPECT_EQ(render_chat(ChatFormat::llama2, messages, true, "<s>", "</s>"),
             "<s>[INST] <<SYS>>\nBe kind.\n<</SYS>>\n\n Hi [/INST] Yes? </s><s>[INST] Bye [/INST]");
 }
 
 TEST(ChatTemplate, SmolLm2HasADefaultSystemMessage) {
   const std::string jinja =
-      "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are a "
-      "helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + "
-      "'\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' "
+      "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou "
+      "are a "
+      "helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + "
+      "message['role'] + "
+      "'\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}{{ "
+      "'<|im_start|>assistant\n' "
       "}}{% endif %}";
   const ChatTemplate chat = recognise_chat_template(jinja);
   EXPECT_EQ(chat.default_system, "You are a helpful AI assistant named SmolLM, trained by Hugging Face");
@@ -117,7 +138,8 @@ TEST(ChatTemplate, SmolLm2HasADefaultSystemMessage) {
   EXPECT_EQ(render_chat(chat, hi, true),
             "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
             "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
-  EXPECT_EQ(render_chat(chat, system, false), "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n");
+  EXPECT_EQ(render_chat(chat, system, false),
+            "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n");
 }
 
 TEST(ChatTemplate, ContentsAreNotExpanded) {
@@ -137,7 +159,8 @@ TEST(ChatTemplate, NamesGoBothWays) {
 }
 
 TEST(ChatTemplate, UnknownTemplatesAreRefusedByName) {
-  for (const char* jinja : {"", "{{ messages }}", "<start_of_turn>", "{% for m in messages %}USER: {{ m }}{% endfor %}"}) {
+  for (const char* jinja : {"", "{{ messages }}", "<start_of_turn>", "<|im_start|>user<|im_sep|><|im_end|>",
+                            "{% for m in messages %}USER: {{ m }}{% endfor %}"}) {
     const std::string error = error_of([&] { recognise_chat_template(jinja); });
     EXPECT_NE(error.find("chatml"), std::string::npos) << error;
     EXPECT_NE(error.find("alpaca"), std::string::npos) << error;

@@ -63,7 +63,8 @@ void expect_draws(const SamplerOptions& options, const Distribution& want, const
 }
 
 Distribution only(Distribution d, std::initializer_list<int> tokens) {
-  std::erase_if(d, [&](const auto& item) { return std::find(tokens.begin(), tokens.end(), item.first) == tokens.end(); });
+  std::erase_if(d,
+                [&](const auto& item) { return std::find(tokens.begin(), tokens.end(), item.first) == tokens.end(); });
   return normalised(d);
 }
 

@@ -26,9 +26,13 @@ struct TinyVocabulary {
   }
   test::GgufWriter writer(const std::string& kind) const {
     test::GgufWriter out;
-    out.str("tokenizer.ggml.model", kind).strs("tokenizer.ggml.tokens", tokens).i32s("tokenizer.ggml.token_type", types);
-    if (kind == "llama") out.f32s("tokenizer.ggml.scores", scores);
-    else out.strs("tokenizer.ggml.merges", merges);
+    out.str("tokenizer.ggml.model", kind)
+        .strs("tokenizer.ggml.tokens", tokens)
+        .i32s("tokenizer.ggml.token_type", types);
+    if (kind == "llama")
+      out.f32s("tokenizer.ggml.scores", scores);
+    else
+      out.strs("tokenizer.ggml.merges", merges);
     return out;
   }
 };
@@ -44,8 +48,10 @@ inline std::string spelled(int byte) {
   int code = 256;
   for (int b = 0; b <= byte; ++b) {
     const bool printable = (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;
-    if (b == byte) code = printable ? b : code;
-    else if (!printable) ++code;
+    if (b == byte)
+      code = printable ? b : code;
+    else if (!printable)
+      ++code;
   }
   if (code < 128) return std::string(1, static_cast<char>(code));
   return {static_cast<char>(0xC0 | code >> 6), static_cast<char>(0x80 | (code & 63))};

@@ -82,7 +82,10 @@ TEST(TokenizerDataQwen2, MatchesItsTokenizer) {
   check_pairs(*Tokenizer::from_gguf(Gguf::open(dir / "qwen2.gguf")), stem);
 }
 
-struct Prompts { const char* file; const char* vocabulary; };
+struct Prompts {
+  const char* file;
+  const char* vocabulary;
+};
 class TokenizerPrompts : public testing::TestWithParam<Prompts> {};
 TEST_P(TokenizerPrompts, MatchTheTokenizer) {
   const std::string prompts = data + "vocab/ggml-prompts/" + GetParam().file;
@@ -140,7 +143,8 @@ TEST_P(TokenizerSpeed, LongTextsTakeLinearTime) {
     const auto start = std::chrono::steady_clock::now();
     const auto ids = tokenizer->encode(text, {.add_bos = false, .parse_special = true});
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    std::printf("%-12s %-12s %8.1f MB/s, %zu tokens\n", GetParam(), name, 1e-6 * static_cast<double>(text.size()) / seconds, ids.size());
+    std::printf("%-12s %-12s %8.1f MB/s, %zu tokens\n", GetParam(), name,
+                1e-6 * static_cast<double>(text.size()) / seconds, ids.size());
     // A quadratic pass over a megabyte takes minutes; this bound leaves room for sanitizers and busy machines.
     EXPECT_LT(seconds, 20) << name;
   }

@@ -35,7 +35,8 @@ GgufWriter without(GgufWriter writer, std::string_view key) {
 TEST(TokenizerMalformed, KindsAndKeysMustBeThere) {
   expect_error(without(spm(), "tokenizer.ggml.model"), {"tokenizer.ggml.model", "missing"});
   expect_error(without(spm(), "tokenizer.ggml.model").str("tokenizer.ggml.model", "bert"), {"'bert'", "llama", "gpt2"});
-  expect_error(without(spm(), "tokenizer.ggml.model").u32("tokenizer.ggml.model", 1), {"tokenizer.ggml.model", "a string"});
+  expect_error(without(spm(), "tokenizer.ggml.model").u32("tokenizer.ggml.model", 1),
+               {"tokenizer.ggml.model", "a string"});
   expect_error(without(spm(), "tokenizer.ggml.tokens"), {"tokenizer.ggml.tokens", "missing"});
   expect_error(without(spm(), "tokenizer.ggml.scores"), {"tokenizer.ggml.scores", "missing"});
   expect_error(without(bpe(tiny_bpe({})), "tokenizer.ggml.merges"), {"tokenizer.ggml.merges", "missing"});
@@ -44,22 +45,26 @@ TEST(TokenizerMalformed, KindsAndKeysMustBeThere) {
 TEST(TokenizerMalformed, LengthsMustAgree) {
   const std::vector<float> scores(10);
   const std::vector<int32_t> types(300, 1);
-  expect_error(without(spm(), "tokenizer.ggml.scores").f32s("tokenizer.ggml.scores", scores), {"tokenizer.ggml.scores", "10", "259"});
+  expect_error(without(spm(), "tokenizer.ggml.scores").f32s("tokenizer.ggml.scores", scores),
+               {"tokenizer.ggml.scores", "10", "259"});
   expect_error(without(spm(), "tokenizer.ggml.token_type").i32s("tokenizer.ggml.token_type", types),
                {"tokenizer.ggml.token_type", "300", "259"});
 }
 
 TEST(TokenizerMalformed, ElementTypesMustBeRight) {
   const std::string bytes = test::raw(uint32_t{GgufWriter::vu8}) + test::raw(uint64_t{259}) + std::string(259, '\0');
-  const std::string wide = test::raw(uint32_t{GgufWriter::vf64}) + test::raw(uint64_t{259}) + std::string(259 * 8, '\0');
+  const std::string wide =
+      test::raw(uint32_t{GgufWriter::vf64}) + test::raw(uint64_t{259}) + std::string(259 * 8, '\0');
   for (const std::string& raw : {bytes, wide})
     expect_error(without(spm(), "tokenizer.ggml.scores").raw_value("tokenizer.ggml.scores", GgufWriter::varray, raw),
                  {"tokenizer.ggml.scores", "f32"});
-  expect_error(without(spm(), "tokenizer.ggml.token_type").raw_value("tokenizer.ggml.token_type", GgufWriter::varray, bytes),
-               {"tokenizer.ggml.token_type", "i32"});
+  expect_error(
+      without(spm(), "tokenizer.ggml.token_type").raw_value("tokenizer.ggml.token_type", GgufWriter::varray, bytes),
+      {"tokenizer.ggml.token_type", "i32"});
   expect_error(without(spm(), "tokenizer.ggml.tokens").raw_value("tokenizer.ggml.tokens", GgufWriter::varray, bytes),
                {"tokenizer.ggml.tokens", "strings"});
-  expect_error(without(spm(), "tokenizer.ggml.tokens").u32("tokenizer.ggml.tokens", 3), {"tokenizer.ggml.tokens", "strings"});
+  expect_error(without(spm(), "tokenizer.ggml.tokens").u32("tokenizer.ggml.tokens", 3),
+               {"tokenizer.ggml.tokens", "strings"});
   expect_error(spm().u32("tokenizer.ggml.add_bos_token", 1), {"tokenizer.ggml.add_bos_token", "bool"});
   expect_error(spm().str("tokenizer.ggml.add_space_prefix", "yes"), {"tokenizer.ggml.add_space_prefix", "bool"});
 }
@@ -81,8 +86,9 @@ TEST(TokenizerMalformed, TypesMustBeKnown) {
 }
 
 TEST(TokenizerMalformed, SpecialIdsMustBeInTheVocabulary) {
-  for (const char* key : {"tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id", "tokenizer.ggml.unknown_token_id",
-                          "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
+  for (const char* key :
+       {"tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id", "tokenizer.ggml.unknown_token_id",
+        "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
     expect_error(spm().u32(key, 259), {key, "259"});
     expect_error(spm().u32(key, UINT32_MAX), {key, "259"});
     expect_error(spm().i32(key, -1), {key, "-1"});

@@ -92,8 +92,10 @@ TEST(TokenizerSpm, MatchesNaiveMergingOnRandomTexts) {
     });
     Ids want;
     for (const std::string& part : merged) {
-      if (known.count(part)) want.push_back(known.at(part).first);
-      else for (char byte : part) want.push_back(3 + static_cast<uint8_t>(byte));
+      if (known.count(part))
+        want.push_back(known.at(part).first);
+      else
+        for (char byte : part) want.push_back(3 + static_cast<uint8_t>(byte));
     }
     EXPECT_EQ(t->encode(text, plain), want) << text;
     EXPECT_EQ(t->decode(want), text);
@@ -116,12 +118,14 @@ TEST(TokenizerSpm, UnknownCharactersFallBackToBytes) {
   TinyVocabulary no_bytes;
   no_bytes.add("<unk>", 2);
   no_bytes.add("a");
-  EXPECT_EQ(load(no_bytes.writer("llama").boolean("tokenizer.ggml.add_space_prefix", false))->encode("ba", plain), (Ids{0, 1}));
+  EXPECT_EQ(load(no_bytes.writer("llama").boolean("tokenizer.ggml.add_space_prefix", false))->encode("ba", plain),
+            (Ids{0, 1}));
 }
 
 TEST(TokenizerSpm, TextCannotMergeIntoControlTokens) {
   TinyVocabulary v = tiny_spm();
-  for (const char* c : {"<", "/", "s", ">", "<s", "</", "s>", "/s>", "</s", "<0", "x41>", "0", "x", "4", "1"}) v.add(c, 1, -1);
+  for (const char* c : {"<", "/", "s", ">", "<s", "</", "s>", "/s>", "</s", "<0", "x41>", "0", "x", "4", "1"})
+    v.add(c, 1, -1);
   const auto t = load(v.writer("llama").boolean("tokenizer.ggml.add_space_prefix", false));
   for (const char* text : {"</s>", "<s>", "<unk>", "<0x41>"}) {
     for (int32_t id : t->encode(text, plain)) EXPECT_GE(id, 3) << text;
@@ -182,10 +186,11 @@ TEST(TokenizerBpe, MatchesNaiveMergingOnRandomWords) {
   }
 }
 
-const char* const pre_names[] = {"default", "gpt-2", "mpt", "olmo", "starcoder", "refact", "command-r", "smollm", "llama-bpe",
-                                 "llama3", "dbrx", "smaug-bpe", "chatglm-bpe", "qwen2", "stablelm2", "qwen35", "tekken",
-                                 "gpt-4o", "falcon", "poro-chat", "viking", "seed-coder", "bailingmoe", "deepseek-llm",
-                                 "deepseek-coder", "deepseek-v3"};
+const char* const pre_names[] = {
+    "default",    "gpt-2",      "mpt",          "olmo",           "starcoder",  "refact",      "command-r",
+    "smollm",     "llama-bpe",  "llama3",       "dbrx",           "smaug-bpe",  "chatglm-bpe", "qwen2",
+    "stablelm2",  "qwen35",     "tekken",       "gpt-4o",         "falcon",     "poro-chat",   "viking",
+    "seed-coder", "bailingmoe", "deepseek-llm", "deepseek-coder", "deepseek-v3"};
 
 TEST(TokenizerBpe, EveryTextRoundTripsWithEveryPreTokenizer) {
   for (const char* name : pre_names) {
@@ -239,7 +244,11 @@ TEST(PreTokenizer, CutsAsTheNamedModelsDo) {
   EXPECT_EQ(cut("tekken", "HelloWorld's"), "Hello|World|'s|");
   EXPECT_EQ(cut("deepseek-coder", "ab\n12, c"), "ab|\n|1|2|,| c|");
   EXPECT_EQ(cut("deepseek-llm", "ab  \nc 12"), "ab|  |\n|c| |12|");
-  EXPECT_EQ(cut("gpt-2", "a\xE1\xA0\x8E" "b"), "a|\xE1\xA0\x8E|b|") << "U+180E is not white space any more";
+  EXPECT_EQ(cut("gpt-2",
+                "a\xE1\xA0\x8E"
+                "b"),
+            "a|\xE1\xA0\x8E|b|")
+      << "U+180E is not white space any more";
   EXPECT_EQ(cut("llama-bpe", "I'LL"), "I|'LL|");
   EXPECT_EQ(cut("gpt-2", "I'LL"), "I|'|LL|");
 }
@@ -264,7 +273,8 @@ TEST(TokenizerBpe, MissingBytesAreLeftOut) {
 
 TEST(TokenizerSpecial, TokensInTheTextAreFoundLongestFirst) {
   TinyVocabulary v = tiny_bpe({"i m"});
-  const int32_t start = v.add("<|im_start|>", 3), end = v.add("<|im_end|>", 3), two = v.add("  ", 4), three = v.add("   ", 4);
+  const int32_t start = v.add("<|im_start|>", 3), end = v.add("<|im_end|>", 3), two = v.add("  ", 4),
+                three = v.add("   ", 4);
   const auto t = load(v.writer("gpt2").str("tokenizer.ggml.pre", "gpt-2"));
   EXPECT_EQ(t->encode("<|im_start|>x<|im_end|>"), (Ids{start, 'x', end}));
   EXPECT_EQ(t->encode("<|im_start", plain).size(), 9u) << "i m is merged, nothing else";
@@ -297,7 +307,8 @@ TEST(TokenizerSpecial, BosAndEosFollowTheFileAndTheKind) {
   };
   EXPECT_EQ(load(with("gpt-2"))->encode(""), (Ids{}));
   EXPECT_EQ(load(with("llama-bpe"))->encode(""), (Ids{static_cast<int32_t>(s)}));
-  EXPECT_EQ(load(with("gpt-2").boolean("tokenizer.ggml.add_bos_token", true))->encode(""), (Ids{static_cast<int32_t>(s)}));
+  EXPECT_EQ(load(with("gpt-2").boolean("tokenizer.ggml.add_bos_token", true))->encode(""),
+            (Ids{static_cast<int32_t>(s)}));
   EXPECT_EQ(load(with("llama-bpe"))->encode("", {.add_bos = false}), (Ids{}));
   const auto none = load(bpe.writer("gpt2").str("tokenizer.ggml.pre", "llama-bpe"));
   EXPECT_EQ(none->bos(), -1);
@@ -309,7 +320,8 @@ TEST(TokenizerSpecial, EndTokensAreEosEotAndTheKnownTexts) {
   TinyVocabulary v = tiny_bpe({});
   const int32_t eos = v.add("stop", 3), eot = v.add("turn", 3), other = v.add("<|im_start|>", 3);
   std::vector<int32_t> ends = {eos, eot};
-  for (const char* text : {"<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "</s>", "<|endoftext|>", "<|end_of_text|>"})
+  for (const char* text :
+       {"<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "</s>", "<|endoftext|>", "<|end_of_text|>"})
     ends.push_back(v.add(text, ends.size() % 2 ? 3 : 1));
   const auto t = load(v.writer("gpt2")
                           .str("tokenizer.ggml.pre", "gpt-2")

@@ -68,7 +68,9 @@ TEST(Utf8Stream, StartsAfreshAfterFlush) {
   EXPECT_EQ(stream.push("\xE2\x82"), "");
   EXPECT_EQ(stream.flush(), mark);
   EXPECT_EQ(stream.flush(), "");
-  EXPECT_EQ(stream.push("\xAC" "b"), mark + "b");
+  EXPECT_EQ(stream.push("\xAC"
+                        "b"),
+            mark + "b");
 }
 
 }  // namespace
