@@ -64,6 +64,8 @@ Summary summarise(const Gguf& gguf, const InspectFlags& flags) {
   try {
     const models::Metadata metadata = gguf.metadata();
     s.config = models::find_arch(metadata.need_string("general.architecture")).config(metadata);
+    const GgufValue* tokens = gguf.find("tokenizer.ggml.tokens");
+    if (s.config->vocab == 0 && tokens != nullptr) s.config->vocab = static_cast<int>(tokens->count);
   } catch (const Error& error) {
     s.cannot_run = error.what();
     return s;
