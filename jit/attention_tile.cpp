@@ -31,6 +31,7 @@ size_t carve(const AttentionShape& s, std::byte* at, AttentionWorkspace* work) {
   w.total = carver.take<float>(s.tile_rows * s.padded_dim);
   w.maximum = carver.take<float>(s.tile_rows);
   w.sum = carver.take<float>(s.tile_rows);
+  w.factor = carver.take<float>(s.tile_rows);
   w.total_maximum = carver.take<float>(s.tile_rows);
   w.total_sum = carver.take<float>(s.tile_rows);
   w.first = carver.take<int32_t>(s.tile_rows);
@@ -50,6 +51,13 @@ const uint16_t* padded_values(const AttentionShape& shape, const uint16_t* page,
   return copy;
 }
 
+// Pages of one head lie apart, and a few rows are done with one before the hardware has found the next.
+constexpr int64_t rows_that_wait_for_memory = 16;
+
+void prefetch(const uint16_t* page, int64_t elements) {
+  for (int64_t i = 0; i < elements; i += 32) __builtin_prefetch(page + i, 0, 2);
+}
+
 /// Rows [begin, end) against one page; first_position is the page's.
 void page_step(const AttentionShape& shape, const GemmFloat& gemm, const uint16_t* keys, const uint16_t* values,
                int64_t first_position, int64_t slots, int64_t begin, int64_t end, AttentionWorkspace& work) {
@@ -65,11 +73,7 @@ void page_step(const AttentionShape& shape, const GemmFloat& gemm, const uint16_
             .k = d,
             .accumulate = 0},
            count, page_positions / 16);
-  for (int64_t r = begin; r < end; ++r) {
-    const float factor = attention_softmax(shape, work.scores + r * page_positions, work.first[r] - first_position,
-                                           work.last[r] - first_position, work.maximum[r], work.sum[r]);
-    if (factor != 1.0f) attention_scale(work.output + r * dp, dp, factor);
-  }
+  attention_softmax(shape, first_position, begin, end, work);
   // Slots behind the tile's last position may hold anything, so they are left out; fma(0, v, x) would be x anyway.
   gemm.run({.a = scores,
             .a_stride = page_positions * 4,
@@ -105,7 +109,12 @@ void attention_range(const AttentionShape& shape, const GemmFloat& gemm, const K
     while (begin < end && (work.last[begin] < position || work.first[begin] > page_last)) ++begin;
     while (begin < end && (work.last[end - 1] < position || work.first[end - 1] > page_last)) --end;
     if (begin == end) continue;
-    const int64_t offset = (table[p] * shape.kv_heads + kv_head) * shape.head_dim * page_positions;
+    const int64_t page_elements = shape.head_dim * page_positions, offset = (table[p] * shape.kv_heads + kv_head) * page_elements;
+    if (rows <= rows_that_wait_for_memory && p + 1 < end_page) {
+      const int64_t next = (table[p + 1] * shape.kv_heads + kv_head) * page_elements;
+      prefetch(args.in[6].as<uint16_t>() + next, page_elements);
+      prefetch(args.in[7].as<uint16_t>() + next, page_elements);
+    }
     page_step(shape, gemm, args.in[6].as<uint16_t>() + offset, args.in[7].as<uint16_t>() + offset, position,
               std::min<int64_t>(page_positions, last - position + 1), begin, end, work);
   }

@@ -29,11 +29,9 @@ struct Normed {
   float mean, inverse;
 };
 
-__m256 load(const float* p, __m256i mask) { return _mm256_maskload_ps(p, mask); }
-
-/// d = x - mean of eight elements, 0 outside the mask; mean is 0 for rms_norm, and x - 0 is x.
-__m256 centred(const float* x, __m256 mean, __m256i mask) {
-  return _mm256_and_ps(_mm256_sub_ps(load(x, mask), mean), _mm256_castsi256_ps(mask));
+/// d = x - mean of the first `count` of eight elements, else 0; mean is 0 for rms_norm, and x - 0 is x.
+__m256 centred(const float* x, __m256 mean, int64_t count) {
+  return _mm256_and_ps(_mm256_sub_ps(vec::load(x, count), mean), _mm256_castsi256_ps(vec::first_lanes(count)));
 }
 
 /// Sixteen lanes in two registers, reduced 16 -> 8 -> 4 -> 2 -> 1.
@@ -44,8 +42,8 @@ float lane_sum(const float* x, int64_t n) {
     low = _mm256_add_ps(low, _mm256_loadu_ps(x + j));
     high = _mm256_add_ps(high, _mm256_loadu_ps(x + j + 8));
   }
-  low = _mm256_add_ps(low, load(x + j, vec::first_lanes(n - j)));
-  high = _mm256_add_ps(high, load(x + j + 8, vec::first_lanes(n - j - 8)));
+  low = _mm256_add_ps(low, vec::load(x + j, n - j));
+  high = _mm256_add_ps(high, vec::load(x + j + 8, n - j - 8));
   return vec::sum(_mm256_add_ps(low, high));
 }
 float lane_squares(const float* x, int64_t n, float mean) {
@@ -57,7 +55,7 @@ float lane_squares(const float* x, int64_t n, float mean) {
     low = _mm256_fmadd_ps(a, a, low);
     high = _mm256_fmadd_ps(b, b, high);
   }
-  const __m256 a = centred(x + j, m, vec::first_lanes(n - j)), b = centred(x + j + 8, m, vec::first_lanes(n - j - 8));
+  const __m256 a = centred(x + j, m, n - j), b = centred(x + j + 8, m, n - j - 8);
   return vec::sum(_mm256_add_ps(_mm256_fmadd_ps(a, a, low), _mm256_fmadd_ps(b, b, high)));
 }
 
@@ -71,13 +69,13 @@ Normed normed(const NormState& state, const KernelArgs& args, int64_t row) {
           mean, 1.0f / std::sqrt(squares / count + state.eps)};
 }
 
-/// Elements j .. j + 7 of the result.
-__m256 apply(const Normed& row, int64_t j, __m256i mask) {
-  const __m256 d = _mm256_sub_ps(load(row.x + j, mask), _mm256_set1_ps(row.mean));
+/// Elements j .. j + 7 of the result, `count` of which exist.
+__m256 apply(const Normed& row, int64_t j, int64_t count) {
+  const __m256 d = _mm256_sub_ps(vec::load(row.x + j, count), _mm256_set1_ps(row.mean));
   const __m256 y = _mm256_mul_ps(d, _mm256_set1_ps(row.inverse));
   if (!row.weight) return y;
-  const __m256 w = load(row.weight + j, mask);
-  return row.bias ? _mm256_fmadd_ps(y, w, load(row.bias + j, mask)) : _mm256_mul_ps(y, w);
+  const __m256 w = vec::load(row.weight + j, count);
+  return row.bias ? _mm256_fmadd_ps(y, w, vec::load(row.bias + j, count)) : _mm256_mul_ps(y, w);
 }
 
 void run_norm(const void* opaque, const KernelArgs& args) {
@@ -87,10 +85,7 @@ void run_norm(const void* opaque, const KernelArgs& args) {
   for (int64_t r = part.row_begin; r < part.row_end; ++r) {
     const Normed row = normed(state, args, r);
     float* y = args.out.as<float>() + r * out.stride;
-    for (int64_t j = 0; j < view.columns; j += 8) {
-      const __m256i mask = vec::first_lanes(std::min<int64_t>(view.columns - j, 8));
-      _mm256_maskstore_ps(y + j, mask, apply(row, j, mask));
-    }
+    for (int64_t j = 0; j < view.columns; j += 8) vec::store(y + j, view.columns - j, apply(row, j, view.columns - j));
   }
 }
 
@@ -168,9 +163,8 @@ void quantize_row(const ActRow& act, const Normed& row, bool norm, int64_t n) {
     const __m256 sign = _mm256_set1_ps(-0.0f);
     __m256 size = _mm256_setzero_ps();
     for (int64_t i = 0; i < act_group; i += 8) {
-      const __m256i mask = vec::first_lanes(std::clamp<int64_t>(count - i, 0, 8));
-      __m256 v = norm ? apply(row, first + i, mask) : load(row.x + first + i, mask);
-      v = _mm256_and_ps(v, _mm256_castsi256_ps(mask));
+      __m256 v = norm ? apply(row, first + i, count - i) : vec::load(row.x + first + i, count - i);
+      if (count - i < 8) v = _mm256_and_ps(v, _mm256_castsi256_ps(vec::first_lanes(count - i)));
       size = _mm256_max_ps(_mm256_andnot_ps(sign, v), size);  // in this order NaN does not count
       _mm256_store_ps(y + i, v);
     }
