@@ -51,23 +51,23 @@ const uint16_t* padded_values(const AttentionShape& shape, const uint16_t* page,
   return copy;
 }
 
-// Pages of one head lie apart, and a few rows are done with one before the hardware has found the next.
-constexpr int64_t rows_that_wait_for_memory = 16;
-
-void prefetch(const uint16_t* page, int64_t elements) {
-  for (int64_t i = 0; i < elements; i += 32) __builtin_prefetch(page + i, 0, 2);
-}
+/// One page's keys and values of one kv head, and how far the next page's are, in bytes.
+struct Page {
+  const uint16_t *keys, *values;
+  int64_t ahead;
+};
 
 /// Rows [begin, end) against one page; first_position is the page's.
-void page_step(const AttentionShape& shape, const GemmFloat& gemm, const uint16_t* keys, const uint16_t* values,
-               int64_t first_position, int64_t slots, int64_t begin, int64_t end, AttentionWorkspace& work) {
+void page_step(const AttentionShape& shape, const GemmFloat& gemm, const Page& page, int64_t first_position, int64_t slots,
+               int64_t begin, int64_t end, AttentionWorkspace& work) {
   const int64_t d = shape.head_dim, dp = shape.padded_dim, count = end - begin;
   float* scores = work.scores + begin * page_positions;
   gemm.run({.a = work.query + begin * d,
             .a_stride = d * 4,
-            .b = keys,
+            .b = page.keys,
             .b_stride = page_positions * 2,
             .b_panel = 32,
+            .b_ahead = page.ahead,
             .c = scores,
             .c_stride = page_positions * 4,
             .k = d,
@@ -77,9 +77,10 @@ void page_step(const AttentionShape& shape, const GemmFloat& gemm, const uint16_
   // Slots behind the tile's last position may hold anything, so they are left out; fma(0, v, x) would be x anyway.
   gemm.run({.a = scores,
             .a_stride = page_positions * 4,
-            .b = padded_values(shape, values, slots, work.values),
+            .b = padded_values(shape, page.values, slots, work.values),
             .b_stride = dp * 2,
             .b_panel = 32,
+            .b_ahead = page.ahead,
             .c = work.output + begin * dp,
             .c_stride = dp * 4,
             .k = slots,
@@ -109,13 +110,11 @@ void attention_range(const AttentionShape& shape, const GemmFloat& gemm, const K
     while (begin < end && (work.last[begin] < position || work.first[begin] > page_last)) ++begin;
     while (begin < end && (work.last[end - 1] < position || work.first[end - 1] > page_last)) --end;
     if (begin == end) continue;
+    // Pages of one head lie apart, so the hardware can't guess the next one.
     const int64_t page_elements = shape.head_dim * page_positions, offset = (table[p] * shape.kv_heads + kv_head) * page_elements;
-    if (rows <= rows_that_wait_for_memory && p + 1 < end_page) {
-      const int64_t next = (table[p + 1] * shape.kv_heads + kv_head) * page_elements;
-      prefetch(args.in[6].as<uint16_t>() + next, page_elements);
-      prefetch(args.in[7].as<uint16_t>() + next, page_elements);
-    }
-    page_step(shape, gemm, args.in[6].as<uint16_t>() + offset, args.in[7].as<uint16_t>() + offset, position,
+    const int64_t next = p < last / page_positions ? (table[p + 1] * shape.kv_heads + kv_head) * page_elements : offset;
+    const Page page{args.in[6].as<uint16_t>() + offset, args.in[7].as<uint16_t>() + offset, 2 * (next - offset)};
+    page_step(shape, gemm, page, position,
               std::min<int64_t>(page_positions, last - position + 1), begin, end, work);
   }
 }
