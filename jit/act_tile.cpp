@@ -10,8 +10,6 @@ namespace nibble::jit {
 
 namespace {
 
-int64_t records(int64_t k) { return (k + quant::act_group - 1) / quant::act_group; }
-
 // out[i * rows + r] = in[r][i] for `count` dwords of each row.
 void interleave(const std::byte* in, int64_t row_bytes, int rows, int64_t count, std::byte* out) {
   if (rows == 1) {
@@ -50,33 +48,29 @@ int32_t int_sum(const GemmShape& shape, const quant::ActNeeds& needs, int32_t st
 
 }  // namespace
 
-size_t act_tile_bytes(const GemmShape& shape, int64_t k) {
-  return static_cast<size_t>(records(k)) * static_cast<size_t>(shape.act_bytes);
-}
-
-void pack_act_tile(const GemmShape& shape, int rows, const quant::ActNeeds& needs, const std::byte* act, int64_t m,
-                   int64_t k, int64_t row, std::byte* tile) {
-  const quant::ActGeometry geometry = quant::act_geometry(needs, m, k);
-  for (int64_t a = 0; a < records(k); ++a, tile += shape.act_bytes) {
-    const int64_t k_begin = a * quant::act_group;
+void pack_act_tile(const GemmShape& shape, int rows, const Activations& act, int64_t row, int64_t begin, int64_t end,
+                   std::byte* tile) {
+  const quant::ActGeometry geometry = quant::act_geometry(act.needs, act.m, act.k);
+  for (int64_t k_begin = begin; k_begin < end; k_begin += quant::act_group, tile += shape.act_bytes) {
+    const int64_t a = k_begin / quant::act_group;
     const int64_t k_count = std::min<int64_t>(quant::act_group, geometry.k_padded - k_begin);
-    interleave(act + row * geometry.k_padded + k_begin, geometry.k_padded, rows, k_count / 4, tile);
+    interleave(act.data + row * geometry.k_padded + k_begin, geometry.k_padded, rows, k_count / 4, tile);
     const int64_t group_begin = a * shape.groups_per_act;
     const int64_t groups = std::min<int64_t>(shape.groups_per_act, geometry.sums_per_row - group_begin);
     for (int64_t g = 0; g < groups; ++g) {
       for (int r = 0; r < rows; ++r) {
         const int64_t at = (row + r) * geometry.sums_per_row + group_begin + g;
         int32_t stored;
-        std::memcpy(&stored, act + geometry.sums_offset + static_cast<size_t>(at) * 4, 4);
+        std::memcpy(&stored, act.data + geometry.sums_offset + static_cast<size_t>(at) * 4, 4);
         const auto to = static_cast<size_t>((g * rows + r) * 4);
         if (shape.float_sums) std::memcpy(tile + shape.act_float_sums + to, &stored, 4);
-        const int32_t sum = int_sum(shape, needs, stored);
+        const int32_t sum = int_sum(shape, act.needs, stored);
         if (shape.int_sums) std::memcpy(tile + shape.act_int_sums + to, &sum, 4);
       }
     }
     for (int r = 0; r < rows; ++r) {
       const int64_t at = (row + r) * geometry.scales_per_row + a;
-      std::memcpy(tile + shape.act_scales + r * 4, act + geometry.scales_offset + static_cast<size_t>(at) * 4, 4);
+      std::memcpy(tile + shape.act_scales + r * 4, act.data + geometry.scales_offset + static_cast<size_t>(at) * 4, 4);
     }
   }
 }

@@ -10,11 +10,15 @@
 
 namespace nibble::jit {
 
-/// Bytes of the tile that key.rows activation rows of length k become.
-size_t act_tile_bytes(const GemmShape& shape, int64_t k);
+struct Activations {
+  quant::ActNeeds needs;
+  const std::byte* data;  ///< (m, k), quant/activation.h
+  int64_t m, k;
+};
 
-/// Rows [row, row + rows) of the (m, k) activation tensor at `act` into `tile`. `shape` is of a key with these rows.
-void pack_act_tile(const GemmShape& shape, int rows, const quant::ActNeeds& needs, const std::byte* act, int64_t m,
-                   int64_t k, int64_t row, std::byte* tile);
+/// The records of k in [begin, end) of rows [row, row + rows) into `tile`, one after the other. begin is a multiple of
+/// act_group, end too unless it is k. `shape` is of a key with these rows.
+void pack_act_tile(const GemmShape& shape, int rows, const Activations& act, int64_t row, int64_t begin, int64_t end,
+                   std::byte* tile);
 
 }  // namespace nibble::jit

@@ -45,6 +45,7 @@ void GemmEmitter::plan_registers() {
     if (n.weight_sets == 1) used_ += vectors_;
   }
   NIBBLE_CHECK(used_ <= vector_count(), name(key_), ": needs ", used_, " vector registers, there are ", vector_count());
+  if (n.constant && used_ < vector_count()) constant_ = used_++;
   const int bytes = rows_ * vectors_ * vector_bytes();
   if (shape_.groups_per_act > 1 && !take_registers(t_)) {
     t_.memory = rsp + static_cast<size_t>(frame_);
@@ -77,6 +78,7 @@ Code GemmEmitter::emit() {
     std::iota(spare.begin(), spare.end(), used_);
     unpack_.load_constants(spare);
   }
+  if (constant_ >= 0) load_constant();
   start_totals();
   main_loop();
   Xbyak::Label done;

@@ -11,8 +11,8 @@
 namespace nibble::jit {
 
 /// Vector registers of one kernel, in this order from 0 up:
-///   sums rows x vectors | weights sets x vectors | broadcasts | temps | minima (packed) | t, totals, partial sums as
-///   far as they fit | the rest holds masks and tables
+///   sums rows x vectors | weights sets x vectors | broadcasts | temps | minima (packed) | the subclass's constant, t,
+///   totals, partial sums as far as they fit | the rest holds masks and tables
 /// What does not fit lives in L1: t and the partial sums in the frame, totals in the caller's tile.
 class GemmEmitter : public Generator {
  public:
@@ -25,8 +25,11 @@ class GemmEmitter : public Generator {
     int weight_sets = 1;         ///< registers per vector for weights
     int broadcasts = 1, temps = 1;
     bool partial_sums = false;   ///< a group longer than a block is summed in pieces
+    bool constant = false;       ///< wants constant_register()
   };
   virtual Needs needs() const = 0;
+  /// Fills the constant register; called only if there is one.
+  virtual void load_constant() {}
   /// Clears or initialises the sums of group `g` of act_group `a` of the unit.
   virtual void begin_group(int a, int g) = 0;
   /// Adds `steps` steps of four k from step `step` of the unit on. `first`: of its group; `last`: none follows for sure.
@@ -43,6 +46,8 @@ class GemmEmitter : public Generator {
   Xbyak::Xmm weights(int v, int set = 0) const { return vec(weights_ + set * vectors_ + v); }
   Xbyak::Xmm broadcast(int i = 0) const { return vec(broadcasts_ + i); }
   Xbyak::Xmm temp(int i = 0) const { return vec(temps_ + i); }
+  /// -1 when there was no room.
+  int constant_register() const { return constant_; }
   void load_weights(const Xbyak::Xmm& dst, const Xbyak::Xmm& tmp, int v, int step);
   Xbyak::Address act_values(int r, int step) const;
   Xbyak::Address act_int_sum(int r, int a, int g) const;
@@ -75,7 +80,7 @@ class GemmEmitter : public Generator {
   int panel(int v) const { return evex() ? v : v / 2; }
 
   Unpack unpack_;
-  int used_ = 0, weights_ = 0, broadcasts_ = 0, temps_ = 0, minima_ = -1, frame_ = 0;
+  int used_ = 0, weights_ = 0, broadcasts_ = 0, temps_ = 0, minima_ = -1, constant_ = -1, frame_ = 0;
   Place t_, totals_, partial_;
   const Xbyak::Reg64 act_ = rsi, codes_ = rdx, scales_ = rcx, out_ = r8, units_ = r9, tail_ = r10;
   const Xbyak::Reg64 prefetch_ = r11, stride_ = rax, stride3_ = rbx, ahead_ = r13;

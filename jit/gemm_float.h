@@ -20,7 +20,6 @@ struct GemmFloatArgs {
   const void* b;         ///< per k 16 elements of each panel
   int64_t b_stride;      ///< from one k to the next
   int64_t b_panel;       ///< from one panel to the next
-  int64_t b_ahead;       ///< what is prefetched, from each k of B; 0 for nothing new
   float* c;              ///< 16 floats per panel, side by side
   int64_t c_stride;
   int64_t k;

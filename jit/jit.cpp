@@ -1,14 +1,63 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "jit/jit.h"
 
+#include <map>
+
 #include "jit/float_kernels.h"
 #include "jit/matmul.h"
+#include "jit/microkernel.h"
+#include "quant/format.h"
+#include "tensor/check.h"
 
 namespace nibble::jit {
 
 void register_kernels() {
   register_matmul();
   register_float_kernels();
+}
+
+namespace {
+
+// Every key that the macro-kernel may ask for, over all formats; several formats can share a name, which then is the
+// same kernel.
+std::map<std::string, GemmKey> keys_of(const MicroKernel& kernel) {
+  std::map<std::string, GemmKey> keys;
+  const auto add = [&](Source source, int rows, int max_panels, const QuantLayout& w) {
+    for (int panels = 1; panels <= max_panels; ++panels) {
+      const GemmKey key{kernel.isa, source, static_cast<uint8_t>(rows), static_cast<uint8_t>(panels), w};
+      keys.emplace(name(key), key);
+    }
+  };
+  for (const QuantFormat* format : quant::all_formats()) {
+    const QuantLayout& w = format->layout;
+    if (kernel.rejects(w)) continue;
+    for (int rows = 1; rows <= kernel.packed_rows; ++rows) add(Source::packed, rows, kernel.packed_panels, w);
+    for (int rows = 1; rows <= kernel.panel_rows; ++rows) add(Source::panel, rows, kernel.panel_panels, expanded_layout(w));
+    add(Source::packed, 0, kernel.panel_panels, w);
+  }
+  return keys;
+}
+
+}  // namespace
+
+std::vector<std::string> list_kernels(Isa isa) {
+  std::vector<std::string> names;
+  for (const MicroKernel* kernel : microkernels()) {
+    if (kernel->isa != isa) continue;
+    for (const auto& [kernel_name, key] : keys_of(*kernel)) names.push_back(kernel_name);
+  }
+  return names;
+}
+
+std::vector<unsigned char> emit_kernel(const std::string& kernel_name) {
+  for (const MicroKernel* kernel : microkernels()) {
+    const auto keys = keys_of(*kernel);
+    const auto found = keys.find(kernel_name);
+    if (found == keys.end()) continue;
+    const auto bytes = gemm_code(*kernel, found->second).bytes();
+    return {bytes.begin(), bytes.end()};
+  }
+  fail("kernel \"", kernel_name, "\": not one of list_kernels()");
 }
 
 }  // namespace nibble::jit

@@ -27,7 +27,7 @@ class Run {
     if (plan_.m == 0) return;
     std::byte* acts = args_.scratch + static_cast<size_t>(args_.worker.index) * plan_.worker_bytes;
     const MatmulPlan::Tile& tile = plan_.tiles[0];
-    pack(tile, acts);
+    pack(tile, 0, plan_.k, acts);
     const auto chunks = static_cast<int64_t>(plan_.chunks.size());
     for (int64_t c; (c = args_.counters[0].fetch_add(1, std::memory_order_relaxed)) < chunks;) {
       few_rows_chunk(plan_.chunks[static_cast<size_t>(c)], tile, acts);
@@ -38,7 +38,9 @@ class Run {
     const auto tiles = static_cast<int64_t>(plan_.tiles.size());
     for (int64_t t; (t = args_.counters[0].fetch_add(1, std::memory_order_relaxed)) < tiles;) {
       const MatmulPlan::Tile& tile = plan_.tiles[static_cast<size_t>(t)];
-      pack(tile, args_.scratch + tile.offset);
+      for (int64_t k = 0; k < plan_.k; k += plan_.k_block) {
+        pack(tile, k, std::min(k + plan_.k_block, plan_.k), tile_at(tile, k));
+      }
     }
     args_.worker.barrier();
     const size_t chunks = plan_.chunks.size(), jobs = chunks * plan_.row_blocks.size();
@@ -48,9 +50,9 @@ class Run {
   }
 
  private:
-  void pack(const MatmulPlan::Tile& tile, std::byte* to) {
-    pack_act_tile(plan_.act_shapes[static_cast<size_t>(tile.rows)], tile.rows, plan_.needs, args_.in[0].data, plan_.m,
-                  plan_.k, tile.row, to);
+  void pack(const MatmulPlan::Tile& tile, int64_t begin, int64_t end, std::byte* to) {
+    pack_act_tile(plan_.act_shapes[static_cast<size_t>(tile.rows)], tile.rows,
+                  {plan_.needs, args_.in[0].data, plan_.m, plan_.k}, tile.row, begin, end, to);
   }
 
   const std::byte* panel_data(const MatmulPlan::Part& part, int64_t panel) const {
@@ -130,7 +132,7 @@ class Run {
   void multiply(const MatmulPlan::Part& part, const MatmulPlan::Chunk& chunk, const MatmulPlan::RowBlock& block,
                 int64_t k, const std::byte* expanded, float* total) const {
     const int64_t end = std::min(k + plan_.k_block, plan_.k), records = records_of(end - k);
-    GemmArgs gemm{.units = (end - k) / quant::act_group, .first = k == 0, .next = expanded};
+    GemmArgs gemm{.units = (end - k) / quant::act_group, .first = k == 0};
     gemm.tail = ((end - k) % quant::act_group + part.shape.tail_k - 1) / part.shape.tail_k;
     for (int64_t panel = chunk.panel; panel < chunk.end_panel; panel += plan_.panels_per_tile) {
       const auto panels = static_cast<int>(std::min<int64_t>(plan_.panels_per_tile, chunk.end_panel - panel));
@@ -138,13 +140,19 @@ class Run {
       for (int t = block.first_tile; t < block.end_tile; ++t) {
         const MatmulPlan::Tile& tile = plan_.tiles[static_cast<size_t>(t)];
         const auto rows = static_cast<size_t>(tile.rows);
-        gemm.act = args_.scratch + tile.offset + k / quant::act_group * plan_.act_shapes[rows].act_bytes;
+        gemm.act = tile_at(tile, k);
         gemm.out = total;
         (*part.kernels[rows][static_cast<size_t>(panels)])(gemm);
         total += tile.rows * panels * columns_per_panel;
       }
       expanded += records * part.panel_record * panels;
     }
+  }
+
+  // Blocks of k outermost, so that the tiles of one block follow each other in memory: the hardware prefetches them.
+  std::byte* tile_at(const MatmulPlan::Tile& tile, int64_t k) const {
+    const int64_t record = k / quant::act_group;
+    return args_.scratch + record * plan_.act_record_bytes + tile.record_offset * records_of(std::min(plan_.k - k, plan_.k_block));
   }
 
   static int64_t records_of(int64_t k) { return (k + quant::act_group - 1) / quant::act_group; }

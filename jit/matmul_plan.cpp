@@ -12,7 +12,7 @@ namespace {
 
 // Rows whose totals and activations of one k block stay in L2 while a chunk of panels passes over them.
 constexpr int64_t rows_per_block = 256;
-constexpr int64_t panels_per_chunk = 6;
+constexpr int64_t panels_per_chunk = 4;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 size_t lines(size_t bytes) { return (bytes + 63) / 64 * 64; }
@@ -35,6 +35,7 @@ MatmulPlan::MatmulPlan(const MicroKernel& kernel, const Call& call) {
   // A tile's expanded panels take half of L1: the other half is for activations, totals and t.
   const auto half_l1 = static_cast<int64_t>(cache_sizes().l1d / 2);
   k_block = std::max<int64_t>(unit, half_l1 / (record * panels_per_tile) * quant::act_group / unit * unit);
+  k_block = ceil_div(ceil_div(k, std::max<int64_t>(1, ceil_div(k, k_block))), unit) * unit;
 
   for (int rows = 0; rows <= max_rows; ++rows) {
     act_shapes.emplace_back(GemmKey{kernel.isa, Source::packed, static_cast<uint8_t>(rows), 1, parts[0].layout});
@@ -90,12 +91,13 @@ void MatmulPlan::make_tiles(int rows_per_tile) {
     for (int64_t t = 0; t < count; ++t) {
       const int64_t row = begin + (end - begin) * t / count, next = begin + (end - begin) * (t + 1) / count;
       const int rows = static_cast<int>(next - row);
-      tiles.push_back({row, rows, act_bytes});
-      act_bytes += lines(act_tile_bytes(act_shapes[static_cast<size_t>(rows)], k));
+      tiles.push_back({row, rows, act_record_bytes});
+      act_record_bytes += act_shapes[static_cast<size_t>(rows)].act_bytes;
     }
     block.end_tile = static_cast<int>(tiles.size());
     row_blocks.push_back(block);
   }
+  act_bytes = static_cast<size_t>(act_record_bytes * ceil_div(k, quant::act_group));
 }
 
 // Enough chunks that the last one of a worker is a small part of its time.

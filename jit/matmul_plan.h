@@ -30,7 +30,7 @@ struct MatmulPlan {
   struct Tile {
     int64_t row;
     int rows;
-    size_t offset;  ///< in the packed activations
+    int64_t record_offset;  ///< bytes of one record of all tiles before it
   };
   struct RowBlock {
     int first_tile, end_tile;
@@ -57,6 +57,7 @@ struct MatmulPlan {
   bool gate = false;
   Function function = Function::none;
 
+  int64_t act_record_bytes = 0;  ///< one record of every tile
   size_t act_bytes = 0;       ///< of all packed tiles
   size_t shared_bytes = 0;    ///< in front of the workers' own: the packed tiles, if shared
   size_t expanded_bytes = 0;  ///< of one worker: a chunk, k_block

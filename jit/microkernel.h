@@ -20,7 +20,7 @@ struct GemmArgs {
   int64_t tail = 0;              ///< counts of tail_k behind them, less than a unit
   int64_t first = 0;             ///< not 0: totals start at zero instead of the values in `out`
   int64_t panel_stride = 0;      ///< bytes between packed panels
-  const void* next = nullptr;    ///< codes of the panels that come next, to prefetch; not null
+  const void* next = nullptr;    ///< packed: codes of the panels that come next, to prefetch; not null
 };
 
 struct MicroKernel {

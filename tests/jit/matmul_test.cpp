@@ -120,8 +120,8 @@ TEST_P(Matmul, MatchesReferenceForEveryFormat) {
     for (int64_t k : {32, 48, 64, 128, 160, 256, 576, 4096}) {
       if (!fits(format->layout, k)) continue;
       if (++shapes > 3 && emulated_) break;
-      for (int64_t m : {1, 2, 3, 4, 5, 13}) {
-        if (emulated_ && (m == 2 || m == 3 || (k > 256 && m > 1))) continue;
+      for (int64_t m : {1, 2, 3, 4, 5, 6, 13, 16}) {
+        if (emulated_ && (m == 2 || m == 3 || m == 5 || (k > 256 && m > 1))) continue;
         if (k == 4096 && m > 5) continue;
         expect_exact(*format, {.n = std::vector<int64_t>{k == 4096 ? 16 : m + 34}, .m = m, .k = k});
       }
@@ -203,6 +203,16 @@ TEST_P(Matmul, AppliesActivationsAndGates) {
       }
     }
   }
+}
+
+TEST_P(Matmul, NamesAreUniqueAndEmit) {
+  const std::vector<std::string> names = list_kernels(GetParam());
+  EXPECT_GT(names.size(), 100u);
+  for (const std::string& n : names) {
+    EXPECT_TRUE(n.ends_with("_" + std::string(name(GetParam())))) << n;
+    EXPECT_FALSE(emit_kernel(n).empty()) << n;
+  }
+  EXPECT_THROW(emit_kernel("gemm_i8_nothing"), Error);
 }
 
 INSTANTIATE_TEST_SUITE_P(Isas, Matmul, testing::Values(Isa::avx2, Isa::avxvnni, Isa::avx512vnni),

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "jit/peak.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+
+#include "jit/code_cache.h"
+#include "jit/generator.h"
+#include "tensor/buffer.h"
+#include "tensor/check.h"
+#include "tensor/parallel.h"
+
+namespace nibble::jit {
+
+namespace {
+
+struct PeakKey {
+  Isa isa;
+};
+struct PeakArgs {
+  int64_t count = 0;
+};
+
+constexpr int dots_per_loop = 24;
+constexpr int64_t read_bytes_per_loop = 512;
+
+// Twelve independent sums: enough for the latency of every inner product (at most 5 cycles, two a cycle).
+class PeakEmitter : public Generator {
+ public:
+  explicit PeakEmitter(Isa isa_wanted) : Generator(isa_wanted) {
+    prologue();
+    mov(rax, arg(rdi, &PeakArgs::count));
+    for (int i = 0; i < vector_count(); ++i) zero(vec(i));
+    Xbyak::Label loop;
+    align(32);
+    L(loop);
+    for (int i = 0; i < dots_per_loop; ++i) dot(vec(i % 12), i);
+    dec(rax);
+    jnz(loop, T_NEAR);
+    epilogue();
+  }
+
+ private:
+  void dot(const Xbyak::Xmm& sum, int i) {
+    if (isa() == Isa::avx2) {
+      const Xbyak::Xmm product = vec(12 + i % 2);
+      vpmaddubsw(product, vec(14), vec(15));
+      vpaddw(sum, sum, product);
+    } else if (isa() == Isa::avxvnni) {
+      vpdpbusd(sum, vec(14), vec(15), Xbyak::VexEncoding);
+    } else {
+      vpdpbusd(sum, vec(14), vec(15));
+    }
+  }
+};
+
+struct ReadKey {
+  Isa isa;
+};
+struct ReadArgs {
+  const void* data = nullptr;
+  int64_t loops = 0;
+};
+
+class ReadEmitter : public Generator {
+ public:
+  ReadEmitter() : Generator(Isa::avx2) {
+    prologue();
+    mov(rsi, arg(rdi, &ReadArgs::data));
+    mov(rax, arg(rdi, &ReadArgs::loops));
+    Xbyak::Label loop;
+    align(32);
+    L(loop);
+    for (int at = 0; at < read_bytes_per_loop; at += 64) {
+      prefetcht0(ptr[rsi + (at + 4096)]);
+      vmovdqu(vec(0), ptr[rsi + at]);
+      vmovdqu(vec(1), ptr[rsi + (at + 32)]);
+    }
+    add(rsi, static_cast<int>(read_bytes_per_loop));
+    dec(rax);
+    jnz(loop, T_NEAR);
+    epilogue();
+  }
+};
+
+double seconds(ThreadPool& pool, FunctionRef<void(const Worker&)> body) {
+  const auto start = std::chrono::steady_clock::now();
+  pool.run(body);
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+template <class Measure>
+double best_of(int runs, Measure measure) {
+  double best = 0;
+  for (int i = 0; i < runs; ++i) best = std::max(best, measure());
+  return best;
+}
+
+}  // namespace
+
+double measure_read_bandwidth(int threads) {
+  NIBBLE_CHECK(supported(Isa::avx2), "read bandwidth is measured with AVX2, which this CPU lacks");
+  const Code& code = code_cache().get(ReadKey{Isa::avx2}, [] { return ReadEmitter().finish("peak_read"); });
+  const Buffer buffer(std::max<size_t>(size_t{256} << 20, 4 * cache_sizes().l3));
+  ThreadPool pool(threads);
+  const size_t share = buffer.size() / static_cast<size_t>(threads) / 4096 * 4096;
+  pool.run([&](const Worker& w) { std::memset(buffer.data() + share * static_cast<size_t>(w.index), 1, share); });
+  return best_of(6, [&] {
+    const double time = seconds(pool, [&](const Worker& w) {
+      code(ReadArgs{buffer.data() + share * static_cast<size_t>(w.index),
+                    static_cast<int64_t>(share) / read_bytes_per_loop});
+    });
+    return static_cast<double>(share) * threads / time;
+  });
+}
+
+double measure_int8_peak(Isa isa, int threads) {
+  NIBBLE_CHECK(isa != Isa::generic && supported(isa), "int8 peak of ", name(isa), ": not supported by this CPU");
+  const Code& code = code_cache().get(PeakKey{isa}, [&] { return PeakEmitter(isa).finish("peak_int8"); });
+  ThreadPool pool(threads);
+  constexpr int64_t loops = 20000;
+  const double operations = (isa == Isa::avx512vnni ? 128.0 : 64.0) * dots_per_loop * loops * threads;
+  return best_of(20, [&] { return operations / seconds(pool, [&](const Worker&) { code(PeakArgs{loops}); }); });
+}
+
+}  // namespace nibble::jit

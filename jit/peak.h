@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+// What this machine can do at most, measured: the denominators of "% of peak".
+#pragma once
+
+#include "tensor/cpu.h"
+
+namespace nibble::jit {
+
+/// Bytes a second that `threads` threads read from memory (a buffer far larger than the last-level cache), the best
+/// of a few short runs. Takes about a second, most of it the first time, and 256 MB of memory while it runs.
+double measure_read_bandwidth(int threads);
+
+/// int8 operations a second (a multiplication and an addition each count) of the instruction set's inner product on
+/// registers alone: vpmaddubsw + vpaddw for avx2, else vpdpbusd. Takes a few milliseconds. Throws Error for generic.
+/// The CPU must support `isa`.
+double measure_int8_peak(Isa isa, int threads);
+
+}  // namespace nibble::jit
