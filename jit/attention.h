@@ -43,6 +43,7 @@ struct AttentionWorkspace {
   float *scores;             ///< (tile_rows, 32)
   float *output, *total;     ///< (tile_rows, padded_dim): of the range, of all ranges so far
   float *maximum, *sum;      ///< (tile_rows) of the range
+  float *factor;             ///< (tile_rows) what the page before is scaled by
   float *total_maximum, *total_sum;
   int32_t *first, *last;     ///< (tile_rows) positions that the row sees
   uint16_t *values;          ///< (32, padded_dim): a V page whose head_dim is not a multiple of 16
@@ -71,9 +72,9 @@ void attention_finish(const AttentionShape& shape, float sum, const float* total
 /// Maximum and sum before any position.
 void attention_clear(const AttentionShape& shape, float& maximum, float& sum, float* output);
 
-/// Softmax of one row over one page, in place: hidden scores weigh 0. first, last: the row's positions, relative to the page.
-/// Updates maximum and sum and returns the factor for what the row has gathered so far.
-float attention_softmax(const AttentionShape& shape, float* scores, int64_t first, int64_t last, float& maximum, float& sum);
+/// Softmax of rows [begin, end) over one page, in place in work.scores; hidden scores weigh 0. Updates maximum and sum
+/// and scales what the rows have gathered so far.
+void attention_softmax(const AttentionShape& shape, int64_t first_position, int64_t begin, int64_t end, AttentionWorkspace& work);
 void attention_scale(float* output, int64_t count, float factor);
 
 }  // namespace nibble::jit

@@ -27,36 +27,66 @@ float exp2_of(float x) { return _mm256_cvtss_f32(vec::exp2(_mm256_set1_ps(x))); 
 
 }  // namespace
 
-float attention_softmax(const AttentionShape& shape, float* scores, int64_t first, int64_t last, float& maximum, float& sum) {
-  __m256 s[4], visible[4];
+namespace {
+
+/// The slots of eight that a row sees: all ones. first and last are relative to the page.
+struct Visible {
+  __m256i low, high;
+  bool whole;
+  Visible(int64_t first, int64_t last)
+      : low(_mm256_set1_epi32(static_cast<int>(std::clamp<int64_t>(first, 0, page_positions)) - 1)),
+        high(_mm256_set1_epi32(static_cast<int>(std::clamp<int64_t>(last, -1, page_positions - 1)) + 1)),
+        whole(first <= 0 && last >= page_positions - 1) {}
+  __m256 mask(int i) const {
+    const __m256i slot = _mm256_add_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(8 * i));
+    return _mm256_castsi256_ps(_mm256_and_si256(_mm256_cmpgt_epi32(slot, low), _mm256_cmpgt_epi32(high, slot)));
+  }
+};
+
+/// The largest visible score; applies the softcap in place.
+float page_maximum(float softcap, float* scores, const Visible& visible) {
+  __m256 s[4];
   for (int i = 0; i < 4; ++i) s[i] = _mm256_loadu_ps(scores + 8 * i);
-  if (shape.softcap != 0) {
-    for (int i = 0; i < 4; ++i) s[i] = softcapped(s[i], shape.softcap);
+  if (softcap != 0) {
+    for (int i = 0; i < 4; ++i) _mm256_storeu_ps(scores + 8 * i, s[i] = softcapped(s[i], softcap));
   }
-  const bool whole = first <= 0 && last >= page_positions - 1;
-  if (!whole) {
-    const __m256i low = _mm256_set1_epi32(static_cast<int>(std::clamp<int64_t>(first, 0, page_positions)) - 1);
-    const __m256i high = _mm256_set1_epi32(static_cast<int>(std::clamp<int64_t>(last, -1, page_positions - 1)) + 1);
-    __m256i slot = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    for (int i = 0; i < 4; ++i) {
-      visible[i] = _mm256_castsi256_ps(_mm256_and_si256(_mm256_cmpgt_epi32(slot, low), _mm256_cmpgt_epi32(high, slot)));
-      s[i] = _mm256_blendv_ps(_mm256_set1_ps(no_maximum), s[i], visible[i]);
-      slot = _mm256_add_epi32(slot, _mm256_set1_epi32(8));
-    }
+  if (!visible.whole) {
+    for (int i = 0; i < 4; ++i) s[i] = _mm256_blendv_ps(_mm256_set1_ps(no_maximum), s[i], visible.mask(i));
   }
-  const float page_maximum = vec::max(_mm256_max_ps(_mm256_max_ps(s[0], s[1]), _mm256_max_ps(s[2], s[3])));
-  const float before = maximum;
-  maximum = std::max(before, page_maximum);
+  return vec::max(_mm256_max_ps(_mm256_max_ps(s[0], s[1]), _mm256_max_ps(s[2], s[3])));
+}
+
+/// scores = 2^(scores - maximum), 0 where hidden; returns their sum.
+float page_weights(float* scores, float maximum, const Visible& visible) {
+  __m256 s[4];
   const __m256 shift = _mm256_set1_ps(maximum);
   for (int i = 0; i < 4; ++i) {
-    s[i] = vec::exp2(_mm256_sub_ps(s[i], shift));
-    if (!whole) s[i] = _mm256_and_ps(s[i], visible[i]);
+    s[i] = vec::exp2(_mm256_sub_ps(_mm256_loadu_ps(scores + 8 * i), shift));
+    if (!visible.whole) s[i] = _mm256_and_ps(s[i], visible.mask(i));
     _mm256_storeu_ps(scores + 8 * i, s[i]);
   }
-  const float page_sum = vec::sum(_mm256_add_ps(_mm256_add_ps(s[0], s[1]), _mm256_add_ps(s[2], s[3])));
-  const float factor = before == maximum ? 1.0f : exp2_of(before - maximum);
-  sum = std::fma(sum, factor, page_sum);
-  return factor;
+  return vec::sum(_mm256_add_ps(_mm256_add_ps(s[0], s[1]), _mm256_add_ps(s[2], s[3])));
+}
+
+}  // namespace
+
+void attention_softmax(const AttentionShape& shape, int64_t first_position, int64_t begin, int64_t end, AttentionWorkspace& work) {
+  // Pass by pass over the rows, so that the latencies of one row hide behind the others.
+  for (int64_t r = begin; r < end; ++r) {
+    const Visible visible(work.first[r] - first_position, work.last[r] - first_position);
+    const float before = work.maximum[r];
+    work.maximum[r] = std::max(before, page_maximum(shape.softcap, work.scores + r * page_positions, visible));
+    work.factor[r] = before - work.maximum[r];
+  }
+  for (int64_t r = begin; r < end; r += 8) vec::store(work.factor + r, end - r, vec::exp2(vec::load(work.factor + r, end - r)));
+  for (int64_t r = begin; r < end; ++r) {
+    const Visible visible(work.first[r] - first_position, work.last[r] - first_position);
+    const float sum = page_weights(work.scores + r * page_positions, work.maximum[r], visible);
+    work.sum[r] = std::fma(work.sum[r], work.factor[r], sum);
+  }
+  for (int64_t r = begin; r < end; ++r) {
+    if (work.factor[r] != 1.0f) attention_scale(work.output + r * shape.padded_dim, shape.padded_dim, work.factor[r]);
+  }
 }
 
 void attention_scale(float* output, int64_t count, float factor) {

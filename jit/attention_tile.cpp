@@ -31,6 +31,7 @@ size_t carve(const AttentionShape& s, std::byte* at, AttentionWorkspace* work) {
   w.total = carver.take<float>(s.tile_rows * s.padded_dim);
   w.maximum = carver.take<float>(s.tile_rows);
   w.sum = carver.take<float>(s.tile_rows);
+  w.factor = carver.take<float>(s.tile_rows);
   w.total_maximum = carver.take<float>(s.tile_rows);
   w.total_sum = carver.take<float>(s.tile_rows);
   w.first = carver.take<int32_t>(s.tile_rows);
@@ -50,32 +51,36 @@ const uint16_t* padded_values(const AttentionShape& shape, const uint16_t* page,
   return copy;
 }
 
+/// One page's keys and values of one kv head, and how far the next page's are, in bytes.
+struct Page {
+  const uint16_t *keys, *values;
+  int64_t ahead;
+};
+
 /// Rows [begin, end) against one page; first_position is the page's.
-void page_step(const AttentionShape& shape, const GemmFloat& gemm, const uint16_t* keys, const uint16_t* values,
-               int64_t first_position, int64_t slots, int64_t begin, int64_t end, AttentionWorkspace& work) {
+void page_step(const AttentionShape& shape, const GemmFloat& gemm, const Page& page, int64_t first_position, int64_t slots,
+               int64_t begin, int64_t end, AttentionWorkspace& work) {
   const int64_t d = shape.head_dim, dp = shape.padded_dim, count = end - begin;
   float* scores = work.scores + begin * page_positions;
   gemm.run({.a = work.query + begin * d,
             .a_stride = d * 4,
-            .b = keys,
+            .b = page.keys,
             .b_stride = page_positions * 2,
             .b_panel = 32,
+            .b_ahead = page.ahead,
             .c = scores,
             .c_stride = page_positions * 4,
             .k = d,
             .accumulate = 0},
            count, page_positions / 16);
-  for (int64_t r = begin; r < end; ++r) {
-    const float factor = attention_softmax(shape, work.scores + r * page_positions, work.first[r] - first_position,
-                                           work.last[r] - first_position, work.maximum[r], work.sum[r]);
-    if (factor != 1.0f) attention_scale(work.output + r * dp, dp, factor);
-  }
+  attention_softmax(shape, first_position, begin, end, work);
   // Slots behind the tile's last position may hold anything, so they are left out; fma(0, v, x) would be x anyway.
   gemm.run({.a = scores,
             .a_stride = page_positions * 4,
-            .b = padded_values(shape, values, slots, work.values),
+            .b = padded_values(shape, page.values, slots, work.values),
             .b_stride = dp * 2,
             .b_panel = 32,
+            .b_ahead = page.ahead,
             .c = work.output + begin * dp,
             .c_stride = dp * 4,
             .k = slots,
@@ -105,8 +110,11 @@ void attention_range(const AttentionShape& shape, const GemmFloat& gemm, const K
     while (begin < end && (work.last[begin] < position || work.first[begin] > page_last)) ++begin;
     while (begin < end && (work.last[end - 1] < position || work.first[end - 1] > page_last)) --end;
     if (begin == end) continue;
-    const int64_t offset = (table[p] * shape.kv_heads + kv_head) * shape.head_dim * page_positions;
-    page_step(shape, gemm, args.in[6].as<uint16_t>() + offset, args.in[7].as<uint16_t>() + offset, position,
+    // Pages of one head lie apart, so the hardware can't guess the next one.
+    const int64_t page_elements = shape.head_dim * page_positions, offset = (table[p] * shape.kv_heads + kv_head) * page_elements;
+    const int64_t next = p < last / page_positions ? (table[p + 1] * shape.kv_heads + kv_head) * page_elements : offset;
+    const Page page{args.in[6].as<uint16_t>() + offset, args.in[7].as<uint16_t>() + offset, 2 * (next - offset)};
+    page_step(shape, gemm, page, position,
               std::min<int64_t>(page_positions, last - position + 1), begin, end, work);
   }
 }

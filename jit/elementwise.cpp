@@ -27,8 +27,8 @@ void run_unary(const void*, const KernelArgs& args) {
     const float* from = args.in[0].as<float>() + r * x.stride;
     float* to = args.out.as<float>() + r * y.stride;
     for (int64_t j = part.column_begin; j < part.column_end; j += 8) {
-      const __m256i mask = vec::first_lanes(std::min<int64_t>(part.column_end - j, 8));
-      _mm256_maskstore_ps(to + j, mask, f(_mm256_maskload_ps(from + j, mask)));
+      const int64_t count = part.column_end - j;
+      vec::store(to + j, count, f(vec::load(from + j, count)));
     }
   }
 }
@@ -43,9 +43,9 @@ void run_binary(const void*, const KernelArgs& args) {
     const float* right = args.in[1].as<float>() + r % b.rows * b.stride;
     float* to = args.out.as<float>() + r * y.stride;
     for (int64_t j = part.column_begin; j < part.column_end; j += 8) {
-      const __m256i mask = vec::first_lanes(std::min<int64_t>(part.column_end - j, 8));
-      const __m256 other = scalar ? _mm256_broadcast_ss(right) : _mm256_maskload_ps(right + j, mask);
-      _mm256_maskstore_ps(to + j, mask, f(_mm256_maskload_ps(left + j, mask), other));
+      const int64_t count = part.column_end - j;
+      const __m256 other = scalar ? _mm256_broadcast_ss(right) : vec::load(right + j, count);
+      vec::store(to + j, count, f(vec::load(left + j, count), other));
     }
   }
 }
@@ -56,7 +56,8 @@ struct SoftmaxState {
 
 /// scale * x, -infinity outside the mask.
 inline __m256 scaled(const float* x, int64_t left, __m256 scale) {
-  const __m256i mask = vec::first_lanes(std::min<int64_t>(left, 8));
+  if (left >= 8) return _mm256_mul_ps(_mm256_loadu_ps(x), scale);
+  const __m256i mask = vec::first_lanes(left);
   const __m256 v = _mm256_mul_ps(_mm256_maskload_ps(x, mask), scale);
   return _mm256_blendv_ps(_mm256_set1_ps(-std::numeric_limits<float>::infinity()), v, _mm256_castsi256_ps(mask));
 }
@@ -70,13 +71,10 @@ void softmax_row(const float* x, float* y, int64_t n, float factor) {
     const __m256 e = vec::exp(_mm256_sub_ps(scaled(x + j, n - j, scale), max));
     // A row of -infinity has no maximum to subtract: its padding is NaN too, but so is the row.
     sum = _mm256_add_ps(sum, e);
-    _mm256_maskstore_ps(y + j, vec::first_lanes(std::min<int64_t>(n - j, 8)), e);
+    vec::store(y + j, n - j, e);
   }
   const __m256 total = _mm256_set1_ps(vec::sum(sum));
-  for (int64_t j = 0; j < n; j += 8) {
-    const __m256i mask = vec::first_lanes(std::min<int64_t>(n - j, 8));
-    _mm256_maskstore_ps(y + j, mask, _mm256_div_ps(_mm256_maskload_ps(y + j, mask), total));
-  }
+  for (int64_t j = 0; j < n; j += 8) vec::store(y + j, n - j, _mm256_div_ps(vec::load(y + j, n - j), total));
 }
 
 void run_softmax(const void* opaque, const KernelArgs& args) {

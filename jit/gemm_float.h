@@ -20,6 +20,7 @@ struct GemmFloatArgs {
   const void* b;         ///< per k 16 elements of each panel
   int64_t b_stride;      ///< from one k to the next
   int64_t b_panel;       ///< from one panel to the next
+  int64_t b_ahead;       ///< what is prefetched, from each k of B; 0 for nothing new
   float* c;              ///< 16 floats per panel, side by side
   int64_t c_stride;
   int64_t k;
@@ -36,7 +37,7 @@ struct GemmFloatKey {
 std::string name(const GemmFloatKey& key);  ///< "gemm_f32_f16_f32_6x16x1_avx2"
 /// From the process's cache. Throws Error when the registers don't suffice. Thread safe.
 const Code& gemm_float(const GemmFloatKey& key);
-/// Everything that GemmFloat uses.
+/// Everything that GemmFloat uses; nothing for instruction sets without kernels of their own.
 std::vector<GemmFloatKey> gemm_float_keys(Isa isa);
 Code emit_gemm_float(const GemmFloatKey& key);
 

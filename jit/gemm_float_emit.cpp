@@ -3,6 +3,7 @@
 //   avx2     ymm0-11 sums, row-major | ymm12-13 the two halves of a panel | ymm14-15 broadcast a
 //   avx512   zmm0-23 sums, row-major | zmm24-27 one panel each            | a by {1to16}
 //   rsi, rcx, r8, r9: rows 0, 3, 6, 9 of A | rdx its stride | r10 B | r11, rax, rbx: its k, panel and 3-panel strides | r12 k
+//   r13 the distance to prefetch
 // Inner loop, avx2 f16 2x16:
 //   vcvtph2ps ymm12,[r10]; vcvtph2ps ymm13,[r10+16]; add r10,r11
 //   vbroadcastss ymm14,[rsi]; vfmadd231ps ymm0,ymm12,ymm14; vfmadd231ps ymm1,ymm13,ymm14
@@ -87,6 +88,7 @@ class GemmFloatEmitter : public Generator {
     mov(rax, arg(rdi, &GemmFloatArgs::b_panel));
     if (key_.panels > 3) lea(rbx, ptr[rax + rax * 2]);
     mov(r12, arg(rdi, &GemmFloatArgs::k));
+    mov(r13, arg(rdi, &GemmFloatArgs::b_ahead));
   }
   void advance_a(int bytes) {
     const Xbyak::Reg64 rows[] = {rsi, rcx, r8, r9};
@@ -123,6 +125,7 @@ class GemmFloatEmitter : public Generator {
   void step(int offset) {
     if (evex()) step_avx512(offset);
     else step_avx2(offset);
+    prefetcht1(ptr[r10 + r13]);
     add(r10, r11);
   }
   void step_avx512(int offset) {

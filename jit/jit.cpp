@@ -4,6 +4,7 @@
 #include <map>
 
 #include "jit/float_kernels.h"
+#include "jit/gemm_float.h"
 #include "jit/matmul.h"
 #include "jit/microkernel.h"
 #include "quant/format.h"
@@ -46,6 +47,7 @@ std::vector<std::string> list_kernels(Isa isa) {
     if (kernel->isa != isa) continue;
     for (const auto& [kernel_name, key] : keys_of(*kernel)) names.push_back(kernel_name);
   }
+  for (const GemmFloatKey& key : gemm_float_keys(isa)) names.push_back(name(key));
   return names;
 }
 
@@ -56,6 +58,13 @@ std::vector<unsigned char> emit_kernel(const std::string& kernel_name) {
     if (found == keys.end()) continue;
     const auto bytes = gemm_code(*kernel, found->second).bytes();
     return {bytes.begin(), bytes.end()};
+  }
+  for (const Isa isa : all_isas()) {
+    for (const GemmFloatKey& key : gemm_float_keys(isa)) {
+      if (name(key) != kernel_name) continue;
+      const auto bytes = gemm_float(key).bytes();
+      return {bytes.begin(), bytes.end()};
+    }
   }
   fail("kernel \"", kernel_name, "\": not one of list_kernels()");
 }

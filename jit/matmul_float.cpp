@@ -57,6 +57,7 @@ void multiply(const State& state, const KernelArgs& args, const Weight& weight, 
                      .b = b + p * weight.panel_bytes,
                      .b_stride = weight.k_bytes,
                      .b_panel = weight.panel_bytes,
+                     .b_ahead = 0,
                      .c = sums + p * panel_columns,
                      .c_stride = state.chunk_columns() * 4,
                      .k = k_count,
@@ -78,9 +79,9 @@ __m256 activate(ops::Activation activation, __m256 x) {
   return x;
 }
 
-__m256 biased(const State& state, const KernelArgs& args, __m256 x, int64_t column, __m256i mask) {
+__m256 biased(const State& state, const KernelArgs& args, __m256 x, int64_t column, int64_t left) {
   if (state.call.bias == 0) return x;
-  return _mm256_add_ps(x, _mm256_maskload_ps(args.in[state.call.bias].as<float>() + column, mask));
+  return _mm256_add_ps(x, vec::load(args.in[state.call.bias].as<float>() + column, left));
 }
 
 /// Bias, activation or gate, residual, store; `gated` are the sums of the gate's second weight.
@@ -92,19 +93,19 @@ void finish(const State& state, const KernelArgs& args, const Chunk& chunk, int6
   for (int64_t r = 0; r < rows; ++r) {
     float* out = args.out.as<float>() + (row + r) * args.out.strides[0] + column;
     for (int64_t j = 0; j < count; j += 8) {
-      const __m256i mask = vec::first_lanes(std::min<int64_t>(count - j, 8));
-      __m256 y = biased(state, args, _mm256_loadu_ps(sums + r * state.chunk_columns() + j), column + j, mask);
+      const int64_t left = count - j;
+      __m256 y = biased(state, args, _mm256_loadu_ps(sums + r * state.chunk_columns() + j), column + j, left);
       if (state.gated()) {
         const __m256 up = _mm256_loadu_ps(gated + r * state.chunk_columns() + j);
-        y = _mm256_mul_ps(activate(state.call.gate, y), biased(state, args, up, weight.n + column + j, mask));
+        y = _mm256_mul_ps(activate(state.call.gate, y), biased(state, args, up, weight.n + column + j, left));
       } else {
         y = activate(state.call.activation, y);
       }
       if (state.call.residual != 0) {
         const Tensor& residual = args.in[state.call.residual];
-        y = _mm256_add_ps(y, _mm256_maskload_ps(residual.as<float>() + (row + r) * residual.strides[0] + column + j, mask));
+        y = _mm256_add_ps(y, vec::load(residual.as<float>() + (row + r) * residual.strides[0] + column + j, left));
       }
-      _mm256_maskstore_ps(out + j, mask, y);
+      vec::store(out + j, left, y);
     }
   }
 }

@@ -29,11 +29,9 @@ struct Normed {
   float mean, inverse;
 };
 
-__m256 load(const float* p, __m256i mask) { return _mm256_maskload_ps(p, mask); }
-
-/// d = x - mean of eight elements, 0 outside the mask; mean is 0 for rms_norm, and x - 0 is x.
-__m256 centred(const float* x, __m256 mean, __m256i mask) {
-  return _mm256_and_ps(_mm256_sub_ps(load(x, mask), mean), _mm256_castsi256_ps(mask));
+/// d = x - mean of the first `count` of eight elements, else 0; mean is 0 for rms_norm, and x - 0 is x.
+__m256 centred(const float* x, __m256 mean, int64_t count) {
+  return _mm256_and_ps(_mm256_sub_ps(vec::load(x, count), mean), _mm256_castsi256_ps(vec::first_lanes(count)));
 }
 
 /// Sixteen lanes in two registers, reduced 16 -> 8 -> 4 -> 2 -> 1.
@@ -44,8 +42,8 @@ float lane_sum(const float* x, int64_t n) {
     low = _mm256_add_ps(low, _mm256_loadu_ps(x + j));
     high = _mm256_add_ps(high, _mm256_loadu_ps(x + j + 8));
   }
-  low = _mm256_add_ps(low, load(x + j, vec::first_lanes(n - j)));
-  high = _mm256_add_ps(high, load(x + j + 8, vec::first_lanes(n - j - 8)));
+  low = _mm256_add_ps(low, vec::load(x + j, n - j));
+  high = _mm256_add_ps(high, vec::load(x + j + 8, n - j - 8));
   return vec::sum(_mm256_add_ps(low, high));
 }
 float lane_squares(const float* x, int64_t n, float mean) {
@@ -57,7 +55,7 @@ float lane_squares(const float* x, int64_t n, float mean) {
     low = _mm256_fmadd_ps(a, a, low);
     high = _mm256_fmadd_ps(b, b, high);
   }
-  const __m256 a = centred(x + j, m, vec::first_lanes(n - j)), b = centred(x + j + 8, m, vec::first_lanes(n - j - 8));
+  const __m256 a = centred(x + j, m, n - j), b = centred(x + j + 8, m, n - j - 8);
   return vec::sum(_mm256_add_ps(_mm256_fmadd_ps(a, a, low), _mm256_fmadd_ps(b, b, high)));
 }
 
@@ -71,13 +69,13 @@ Normed normed(const NormState& state, const KernelArgs& args, int64_t row) {
           mean, 1.0f / std::sqrt(squares / count + state.eps)};
 }
 
-/// Elements j .. j + 7 of the result.
-__m256 apply(const Normed& row, int64_t j, __m256i mask) {
-  const __m256 d = _mm256_sub_ps(load(row.x + j, mask), _mm256_set1_ps(row.mean));
+/// Elements j .. j + 7 of the result, `count` of which exist.
+__m256 apply(const Normed& row, int64_t j, int64_t count) {
+  const __m256 d = _mm256_sub_ps(vec::load(row.x + j, count), _mm256_set1_ps(row.mean));
   const __m256 y = _mm256_mul_ps(d, _mm256_set1_ps(row.inverse));
   if (!row.weight) return y;
-  const __m256 w = load(row.weight + j, mask);
-  return row.bias ? _mm256_fmadd_ps(y, w, load(row.bias + j, mask)) : _mm256_mul_ps(y, w);
+  const __m256 w = vec::load(row.weight + j, count);
+  return row.bias ? _mm256_fmadd_ps(y, w, vec::load(row.bias + j, count)) : _mm256_mul_ps(y, w);
 }
 
 void run_norm(const void* opaque, const KernelArgs& args) {
@@ -87,10 +85,7 @@ void run_norm(const void* opaque, const KernelArgs& args) {
   for (int64_t r = part.row_begin; r < part.row_end; ++r) {
     const Normed row = normed(state, args, r);
     float* y = args.out.as<float>() + r * out.stride;
-    for (int64_t j = 0; j < view.columns; j += 8) {
-      const __m256i mask = vec::first_lanes(std::min<int64_t>(view.columns - j, 8));
-      _mm256_maskstore_ps(y + j, mask, apply(row, j, mask));
-    }
+    for (int64_t j = 0; j < view.columns; j += 8) vec::store(y + j, view.columns - j, apply(row, j, view.columns - j));
   }
 }
 
@@ -142,11 +137,9 @@ __m256i quantized(const float* y, __m256 inverse) {
   return _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(scaled, _mm256_xor_ps(limit, _mm256_set1_ps(-0.0f))), limit));
 }
 
-/// Elements first .. first + 127 of a row from y (zero padded); `count` of them exist.
-void quantize_group(const ActRow& row, const float* y, __m256 size, int64_t first, int64_t count) {
-  const float max = vec::max(size);
-  row.scales[first / act_group] = max / 127.0f;
-  const __m256 inverse = _mm256_set1_ps(max == 0 ? 0.0f : 127.0f / max);
+/// 128 elements from y (zero padded), `count` of which exist, times inverse.
+void quantize_group(const ActRow& row, const float* y, float factor, int64_t first, int64_t count) {
+  const __m256 inverse = _mm256_set1_ps(factor);
   alignas(32) int8_t q[act_group];
   for (int i = 0; i < act_group; i += 32) {
     const __m256i a = _mm256_packs_epi32(quantized(y + i, inverse), quantized(y + i + 8, inverse));
@@ -161,20 +154,43 @@ void quantize_group(const ActRow& row, const float* y, __m256 size, int64_t firs
   store_sums(row, q, first, count);
 }
 
+/// Eight elements into y, 0 beyond `count`; `size` takes part in their maximum.
+inline void gather(const Normed& row, bool norm, int64_t j, int64_t count, float* y, __m256& size) {
+  __m256 v = norm ? apply(row, j, count) : vec::load(row.x + j, count);
+  if (count < 8) v = _mm256_and_ps(v, _mm256_castsi256_ps(vec::first_lanes(count)));
+  size = _mm256_max_ps(_mm256_andnot_ps(_mm256_set1_ps(-0.0f), v), size);  // in this order NaN does not count
+  _mm256_store_ps(y, v);
+}
+
+/// Elements first .. first + 127 into y, zero padded; their maximum.
+float gather_group(const Normed& row, bool norm, int64_t first, int64_t count, float* y) {
+  __m256 size = _mm256_setzero_ps();
+  if (count >= act_group) {
+    for (int64_t i = 0; i < act_group; i += 8) gather(row, norm, first + i, 8, y + i, size);
+  } else {
+    for (int64_t i = 0; i < act_group; i += 8) gather(row, norm, first + i, std::max<int64_t>(count - i, 0), y + i, size);
+  }
+  return vec::max(size);
+}
+
+// Several groups at once: one group's maximum and quotient are waited for while the next are gathered.
+constexpr int64_t groups_at_once = 8;
+
 void quantize_row(const ActRow& act, const Normed& row, bool norm, int64_t n) {
-  for (int64_t first = 0; first < n; first += act_group) {
-    const int64_t count = std::min<int64_t>(act_group, n - first);
-    alignas(32) float y[act_group];
-    const __m256 sign = _mm256_set1_ps(-0.0f);
-    __m256 size = _mm256_setzero_ps();
-    for (int64_t i = 0; i < act_group; i += 8) {
-      const __m256i mask = vec::first_lanes(std::clamp<int64_t>(count - i, 0, 8));
-      __m256 v = norm ? apply(row, first + i, mask) : load(row.x + first + i, mask);
-      v = _mm256_and_ps(v, _mm256_castsi256_ps(mask));
-      size = _mm256_max_ps(_mm256_andnot_ps(sign, v), size);  // in this order NaN does not count
-      _mm256_store_ps(y + i, v);
+  for (int64_t first = 0; first < n; first += groups_at_once * act_group) {
+    alignas(32) float y[groups_at_once * act_group], max[groups_at_once] = {}, inverse[groups_at_once];
+    const int64_t groups = std::min(groups_at_once, (n - first + act_group - 1) / act_group);
+    for (int64_t g = 0; g < groups; ++g) {
+      max[g] = gather_group(row, norm, first + g * act_group, n - first - g * act_group, y + g * act_group);
     }
-    quantize_group(act, y, size, first, count);
+    const __m256 size = _mm256_load_ps(max), limit = _mm256_set1_ps(127.0f);
+    vec::store(act.scales + first / act_group, groups, _mm256_div_ps(size, limit));
+    const __m256 nothing = _mm256_cmp_ps(size, _mm256_setzero_ps(), _CMP_EQ_OQ);
+    _mm256_store_ps(inverse, _mm256_andnot_ps(nothing, _mm256_div_ps(limit, size)));
+    for (int64_t g = 0; g < groups; ++g) {
+      const int64_t begin = first + g * act_group;
+      quantize_group(act, y + g * act_group, inverse[g], begin, std::min<int64_t>(act_group, n - begin));
+    }
   }
 }
 

@@ -87,11 +87,11 @@ NIBBLE_AVX2_BEGIN
 /// Pairs (i, i + pairs) of one head.
 void rotate_halves(const float* x, const float* table, int64_t pairs, float* y) {
   for (int64_t p = 0; p < pairs; p += 8) {
-    const __m256i mask = vec::first_lanes(std::min<int64_t>(pairs - p, 8));
-    const __m256 cosine = _mm256_maskload_ps(table + p, mask), sine = _mm256_maskload_ps(table + pairs + p, mask);
-    const __m256 a = _mm256_maskload_ps(x + p, mask), b = _mm256_maskload_ps(x + pairs + p, mask);
-    _mm256_maskstore_ps(y + p, mask, _mm256_fmsub_ps(a, cosine, _mm256_mul_ps(b, sine)));
-    _mm256_maskstore_ps(y + pairs + p, mask, _mm256_fmadd_ps(b, cosine, _mm256_mul_ps(a, sine)));
+    const int64_t count = pairs - p;
+    const __m256 cosine = vec::load(table + p, count), sine = vec::load(table + pairs + p, count);
+    const __m256 a = vec::load(x + p, count), b = vec::load(x + pairs + p, count);
+    vec::store(y + p, count, _mm256_fmsub_ps(a, cosine, _mm256_mul_ps(b, sine)));
+    vec::store(y + pairs + p, count, _mm256_fmadd_ps(b, cosine, _mm256_mul_ps(a, sine)));
   }
 }
 
@@ -99,12 +99,12 @@ void rotate_halves(const float* x, const float* table, int64_t pairs, float* y) 
 void rotate_interleaved(const float* x, const float* table, int64_t pairs, float* y) {
   const __m256i twice = _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
   for (int64_t p = 0; p < pairs; p += 4) {
-    const __m256i mask = vec::first_lanes(std::min<int64_t>(2 * (pairs - p), 8));
+    const int64_t count = 2 * (pairs - p);
     const __m256i half = vec::first_lanes(std::min<int64_t>(pairs - p, 4));
     const __m256 cosine = _mm256_permutevar8x32_ps(_mm256_maskload_ps(table + p, half), twice);
     const __m256 sine = _mm256_permutevar8x32_ps(_mm256_maskload_ps(table + pairs + p, half), twice);
-    const __m256 v = _mm256_maskload_ps(x + 2 * p, mask), swapped = _mm256_permute_ps(v, 0xb1);
-    _mm256_maskstore_ps(y + 2 * p, mask, _mm256_fmaddsub_ps(v, cosine, _mm256_mul_ps(swapped, sine)));
+    const __m256 v = vec::load(x + 2 * p, count), swapped = _mm256_permute_ps(v, 0xb1);
+    vec::store(y + 2 * p, count, _mm256_fmaddsub_ps(v, cosine, _mm256_mul_ps(swapped, sine)));
   }
 }
 

@@ -20,6 +20,16 @@ inline __m256i first_lanes(int64_t count) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count)), lane);
 }
 
+/// The first `count` of eight floats, the others 0; count >= 8 takes all. Stores under a mask are slow on some CPUs, so
+/// whole vectors go without.
+inline __m256 load(const float* p, int64_t count) {
+  return count >= 8 ? _mm256_loadu_ps(p) : _mm256_maskload_ps(p, first_lanes(count));
+}
+inline void store(float* p, int64_t count, __m256 x) {
+  if (count >= 8) _mm256_storeu_ps(p, x);
+  else _mm256_maskstore_ps(p, first_lanes(count), x);
+}
+
 /// 2^x within 1 ulp; exactly 1 at 0; 0 below -126.5; infinity above 127.5; NaN stays NaN.
 inline __m256 exp2(__m256 x) {
   const __m256 bounded = _mm256_max_ps(_mm256_set1_ps(-127.0f), _mm256_min_ps(_mm256_set1_ps(128.0f), x));

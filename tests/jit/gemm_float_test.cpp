@@ -50,7 +50,7 @@ void check(const jit::GemmFloatKey& key, const jit::Code& code, int64_t k, bool 
     }
   }
   code(jit::GemmFloatArgs{.a = a.as<float>() + 1, .a_stride = k * 4, .b = b.data() + size,
-                          .b_stride = static_cast<int64_t>(16 * size), .b_panel = static_cast<int64_t>(16 * size) * k,
+                          .b_stride = static_cast<int64_t>(16 * size), .b_panel = static_cast<int64_t>(16 * size) * k, .b_ahead = 0,
                           .c = c.as<float>(), .c_stride = columns * 4, .k = k, .accumulate = accumulate});
   EXPECT_TRUE(test::same_bits(std::vector<float>(c.as<float>(), c.as<float>() + rows * columns), want,
                               message(code.name(), " k ", k), random.seed()));
@@ -83,7 +83,7 @@ TEST_P(GemmFloat, SplitsRowsAndPanels) {
                                                   want[static_cast<size_t>(i)]);
         }
       }
-      gemm.run({.a = a.data(), .a_stride = k * 4, .b = b.data(), .b_stride = 64, .b_panel = 64 * k, .c = got.data(),
+      gemm.run({.a = a.data(), .a_stride = k * 4, .b = b.data(), .b_stride = 64, .b_panel = 64 * k, .b_ahead = 0, .c = got.data(),
                 .c_stride = panels * 64, .k = k, .accumulate = 0},
                rows, panels);
       EXPECT_TRUE(test::same_bits(got, want, message(rows, " rows, ", panels, " panels"), random.seed()));
