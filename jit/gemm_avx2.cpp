@@ -147,6 +147,12 @@ class Avx2Emitter : public GemmEmitter {
   const Plan plan_;
 };
 
+// Measured on Zen 3: one plane is unpacked as fast as expanded bytes are fetched, several planes are not.
+int packed_limit(const QuantLayout& w) {
+  const bool one_plane = w.bits == 1 || w.bits == 2 || w.bits == 4;
+  return one_plane && !w.codebook ? 32 : 8;
+}
+
 }  // namespace
 
 extern const MicroKernel kernel_avx2;
@@ -156,6 +162,7 @@ const MicroKernel kernel_avx2 = {
     .packed_panels = 1,
     .panel_rows = 4,
     .panel_panels = 1,
+    .packed_limit = packed_limit,
     .rejects = rejects_layout,
     .emit = [](const GemmKey& key) { return key.rows == 0 ? emit_expander(key) : Avx2Emitter(key).emit(); },
 };

@@ -53,6 +53,7 @@ const MicroKernel kernel_avx512vnni = {
     .packed_panels = 2,
     .panel_rows = 8,
     .panel_panels = 3,
+    .packed_limit = [](const QuantLayout&) { return 8; },
     .rejects = rejects_layout,
     .emit = [](const GemmKey& key) { return key.rows == 0 ? emit_expander(key) : Avx512VnniEmitter(key).emit(); },
 };

@@ -51,6 +51,7 @@ const MicroKernel kernel_avxvnni = {
     .packed_panels = 1,
     .panel_rows = 6,
     .panel_panels = 1,
+    .packed_limit = [](const QuantLayout&) { return 8; },
     .rejects = rejects_layout,
     .emit = [](const GemmKey& key) { return key.rows == 0 ? emit_expander(key) : AvxVnniEmitter(key).emit(); },
 };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The macro-kernel of matmul_q. Few rows: every worker takes chunks of packed panels and streams them once. Prompts:
+// The macro-kernel of matmul_q. Few rows: every worker takes chunks of packed panels and streams them once from memory. Prompts:
 // activations are packed together, then a worker takes a chunk of panels and a block of rows and, per block of k,
 // expands the chunk once and lets all tiles of rows pass over it; totals wait in L2 between the blocks of k.
 #include "jit/matmul.h"
@@ -25,24 +25,23 @@ class Run {
 
   void few_rows() {
     if (plan_.m == 0) return;
-    std::byte* acts = args_.scratch + static_cast<size_t>(args_.worker.index) * plan_.worker_bytes;
-    const MatmulPlan::Tile& tile = plan_.tiles[0];
-    pack(tile, 0, plan_.k, acts);
+    const std::byte* acts = args_.scratch;
+    if (plan_.tiles.size() > 1) {
+      pack_together(plan_.k);
+    } else {
+      // A barrier costs more than packing a few rows again.
+      std::byte* mine = args_.scratch + static_cast<size_t>(args_.worker.index) * plan_.worker_bytes;
+      pack(plan_.tiles[0], 0, plan_.k, mine);
+      acts = mine;
+    }
     const auto chunks = static_cast<int64_t>(plan_.chunks.size());
-    for (int64_t c; (c = args_.counters[0].fetch_add(1, std::memory_order_relaxed)) < chunks;) {
-      few_rows_chunk(plan_.chunks[static_cast<size_t>(c)], tile, acts);
+    for (int64_t c; (c = args_.counters[1].fetch_add(1, std::memory_order_relaxed)) < chunks;) {
+      few_rows_chunk(plan_.chunks[static_cast<size_t>(c)], acts);
     }
   }
 
   void many_rows() {
-    const auto tiles = static_cast<int64_t>(plan_.tiles.size());
-    for (int64_t t; (t = args_.counters[0].fetch_add(1, std::memory_order_relaxed)) < tiles;) {
-      const MatmulPlan::Tile& tile = plan_.tiles[static_cast<size_t>(t)];
-      for (int64_t k = 0; k < plan_.k; k += plan_.k_block) {
-        pack(tile, k, std::min(k + plan_.k_block, plan_.k), tile_at(tile, k));
-      }
-    }
-    args_.worker.barrier();
+    pack_together(plan_.k_block);
     const size_t chunks = plan_.chunks.size(), jobs = chunks * plan_.row_blocks.size();
     for (size_t j; (j = static_cast<size_t>(args_.counters[1].fetch_add(1, std::memory_order_relaxed))) < jobs;) {
       job(plan_.chunks[j % chunks], plan_.row_blocks[j / chunks]);
@@ -50,6 +49,18 @@ class Run {
   }
 
  private:
+  void pack_together(int64_t k_block) {
+    const auto tiles = static_cast<int64_t>(plan_.tiles.size());
+    for (int64_t t; (t = args_.counters[0].fetch_add(1, std::memory_order_relaxed)) < tiles;) {
+      const MatmulPlan::Tile& tile = plan_.tiles[static_cast<size_t>(t)];
+      for (int64_t k = 0; k < plan_.k; k += k_block) {
+        const int64_t end = std::min(k + k_block, plan_.k);
+        pack(tile, k, end, tile_at(tile, k, end));
+      }
+    }
+    args_.worker.barrier();
+  }
+
   void pack(const MatmulPlan::Tile& tile, int64_t begin, int64_t end, std::byte* to) {
     pack_act_tile(plan_.act_shapes[static_cast<size_t>(tile.rows)], tile.rows,
                   {plan_.needs, args_.in[0].data, plan_.m, plan_.k}, tile.row, begin, end, to);
@@ -59,24 +70,33 @@ class Run {
     return args_.in[static_cast<size_t>(part.input)].data + panel * static_cast<int64_t>(part.geometry.panel_bytes);
   }
 
-  void few_rows_chunk(const MatmulPlan::Chunk& chunk, const MatmulPlan::Tile& tile, const std::byte* acts) {
+  // Weights come from memory for the first tile of rows and from cache for the others.
+  void few_rows_chunk(const MatmulPlan::Chunk& chunk, const std::byte* acts) {
     alignas(64) float totals[2][MatmulPlan::max_rows * MatmulPlan::max_panels * columns_per_panel];
     for (int64_t panel = chunk.panel; panel < chunk.end_panel; panel += plan_.panels_per_tile) {
       const auto panels = static_cast<int>(std::min<int64_t>(plan_.panels_per_tile, chunk.end_panel - panel));
-      for (int g = 0; g < (plan_.gate ? 2 : 1); ++g) {
-        const MatmulPlan::Part& part = plan_.parts[static_cast<size_t>(chunk.part + g)];
-        const std::byte* codes = panel_data(part, panel);
-        // With a gate the streams of both weights take turns.
-        const bool turn = plan_.gate && g == 0;
-        const std::byte* next = turn ? panel_data(plan_.parts[static_cast<size_t>(chunk.part + 1)], panel)
-                                     : panel_data(plan_.parts[static_cast<size_t>(chunk.part)], panel + panels);
-        GemmArgs gemm{.act = acts, .codes = codes, .scales = codes + part.geometry.scales_offset, .out = totals[g],
-                      .first = 1, .panel_stride = static_cast<int64_t>(part.geometry.panel_bytes), .next = next};
-        set_k(gemm, part, 0, plan_.k);
-        (*part.kernels[static_cast<size_t>(tile.rows)][static_cast<size_t>(panels)])(gemm);
+      for (size_t t = 0; t < plan_.tiles.size(); ++t) {
+        const MatmulPlan::Tile& tile = plan_.tiles[t];
+        for (int g = 0; g < (plan_.gate ? 2 : 1); ++g) {
+          const MatmulPlan::Part& part = plan_.parts[static_cast<size_t>(chunk.part + g)];
+          const std::byte* codes = panel_data(part, panel);
+          GemmArgs gemm{.act = acts + tile.record_offset * records_of(plan_.k), .codes = codes,
+                        .scales = codes + part.geometry.scales_offset, .out = totals[g], .first = 1,
+                        .panel_stride = static_cast<int64_t>(part.geometry.panel_bytes),
+                        .next = next_codes(chunk, panel, panels, t, g)};
+          set_k(gemm, part, 0, plan_.k);
+          (*part.kernels[static_cast<size_t>(tile.rows)][static_cast<size_t>(panels)])(gemm);
+        }
+        finish(chunk, tile, panel, panels, totals[0], plan_.gate ? totals[1] : nullptr);
       }
-      finish(chunk, tile, panel, panels, totals[0], plan_.gate ? totals[1] : nullptr);
     }
+  }
+
+  // With a gate the streams of both weights take turns.
+  const std::byte* next_codes(const MatmulPlan::Chunk& chunk, int64_t panel, int panels, size_t tile, int g) const {
+    const auto first = static_cast<size_t>(chunk.part);
+    if (plan_.gate && g == 0) return panel_data(plan_.parts[first + 1], panel);
+    return panel_data(plan_.parts[first], tile + 1 < plan_.tiles.size() ? panel : panel + panels);
   }
 
   void set_k(GemmArgs& gemm, const MatmulPlan::Part& part, int64_t begin, int64_t end) const {
@@ -140,7 +160,7 @@ class Run {
       for (int t = block.first_tile; t < block.end_tile; ++t) {
         const MatmulPlan::Tile& tile = plan_.tiles[static_cast<size_t>(t)];
         const auto rows = static_cast<size_t>(tile.rows);
-        gemm.act = tile_at(tile, k);
+        gemm.act = tile_at(tile, k, end);
         gemm.out = total;
         (*part.kernels[rows][static_cast<size_t>(panels)])(gemm);
         total += tile.rows * panels * columns_per_panel;
@@ -149,10 +169,11 @@ class Run {
     }
   }
 
-  // Blocks of k outermost, so that the tiles of one block follow each other in memory: the hardware prefetches them.
-  std::byte* tile_at(const MatmulPlan::Tile& tile, int64_t k) const {
-    const int64_t record = k / quant::act_group;
-    return args_.scratch + record * plan_.act_record_bytes + tile.record_offset * records_of(std::min(plan_.k - k, plan_.k_block));
+  // Records of k in [begin, end). Blocks of k are outermost, so that the tiles of one follow each other in memory and
+  // the hardware prefetches them.
+  std::byte* tile_at(const MatmulPlan::Tile& tile, int64_t begin, int64_t end) const {
+    return args_.scratch + begin / quant::act_group * plan_.act_record_bytes +
+           tile.record_offset * records_of(end - begin);
   }
 
   static int64_t records_of(int64_t k) { return (k + quant::act_group - 1) / quant::act_group; }

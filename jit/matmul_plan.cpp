@@ -24,7 +24,7 @@ MatmulPlan::MatmulPlan(const MicroKernel& kernel, const Call& call) {
   k = call.in[0].shape[1];
   needs = quant::act_needs_of(*call.in[0].format);
   make_parts(kernel, call);
-  packed = m <= kernel.packed_rows;
+  packed = m <= kernel.packed_limit(parts[0].layout);
   panels_per_tile = packed ? kernel.packed_panels : kernel.panel_panels;
 
   int unit = quant::act_group, record = 0;
@@ -49,7 +49,7 @@ MatmulPlan::MatmulPlan(const MicroKernel& kernel, const Call& call) {
   for (const Chunk& chunk : chunks) chunk_panels = std::max(chunk_panels, chunk.end_panel - chunk.panel);
   if (packed) {
     worker_bytes = lines(act_bytes);
-    scratch_bytes = worker_bytes * static_cast<size_t>(call.threads);
+    scratch_bytes = worker_bytes * static_cast<size_t>(tiles.size() > 1 ? 1 : call.threads);
     return;
   }
   const int64_t records = k_block / quant::act_group;

@@ -27,6 +27,8 @@ struct MicroKernel {
   Isa isa;
   uint8_t packed_rows, packed_panels;  ///< largest tile that unpacks in registers
   uint8_t panel_rows, panel_panels;    ///< largest tile on expanded weights
+  /// Up to so many rows unpacking for every tile of them beats expanding once.
+  int (*packed_limit)(const QuantLayout& w);
   /// nullptr when kernels can be made for the layout, else a static string with the reason.
   const char* (*rejects)(const QuantLayout& w);
   /// Emits; the key's rows and panels are within the limits above. Throws Error.
