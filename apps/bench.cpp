@@ -11,6 +11,7 @@
 #include <cstring>
 #include <map>
 #include <memory>
+#include <nlohmann/json.hpp>
 
 #include "apps/bench_table.h"
 #include "apps/command.h"
@@ -76,8 +77,7 @@ class Bench {
     const BenchFormat format = flags_.output == "md"     ? BenchFormat::markdown
                                : flags_.output == "json" ? BenchFormat::json
                                                          : BenchFormat::csv;
-    put(bench_table(rows_, format));
-    if (flags_.profile) put("\n" + profile_.table());
+    put(bench_table(rows_, format) + profiles_);
     if (!flags_.trace.empty()) save_trace();
     return 0;
   }
@@ -113,16 +113,25 @@ class Bench {
       put("plan of " + row.test() + "\n" + engine.plan(rows, 1).explain() + "\n");
     }
     const bool profiled = flags_.profile || !flags_.trace.empty();
-    if (profiled) profile_.reserve(profile_events);
-    measure(engine, row, flags_.repetitions, profiled ? &profile_ : nullptr);
+    Profile profile;
+    if (profiled) profile.reserve(profile_events);
+    measure(engine, row, flags_.repetitions, profiled ? &profile : nullptr);
+    // Rendered while the engine, whose plans own the names, is alive.
+    if (flags_.profile) profiles_ += "\n" + row.test() + ", " + std::to_string(threads) + " threads\n" + profile.table();
+    if (!flags_.trace.empty()) add_trace(profile);
     std::fprintf(stderr, "%s, %d threads: %.2f tokens/s\n", row.test().c_str(), threads, row.speeds().back());
     rows_.push_back(row);
+  }
+
+  void add_trace(const Profile& profile) {
+    nlohmann::json events = nlohmann::json::parse(profile.chrome_trace()).at("traceEvents");
+    for (nlohmann::json& event : events) trace_["traceEvents"].push_back(std::move(event));
   }
 
   void save_trace() const {
     std::FILE* out = std::fopen(flags_.trace.c_str(), "wb");
     NIBBLE_CHECK(out != nullptr, "cannot write ", flags_.trace, ": ", std::strerror(errno));
-    const std::string text = profile_.chrome_trace();
+    const std::string text = trace_.dump();
     const bool written = std::fwrite(text.data(), 1, text.size(), out) == text.size();
     NIBBLE_CHECK(std::fclose(out) == 0 && written, "cannot write ", flags_.trace);
   }
@@ -131,7 +140,8 @@ class Bench {
   const BenchFlags& flags_;
   std::shared_ptr<const models::Model> model_;
   Isa isa_;
-  Profile profile_;
+  std::string profiles_;
+  nlohmann::json trace_;
   std::vector<BenchRow> rows_;
 };
 

@@ -224,6 +224,13 @@ TEST(Cli, BenchPrintsEveryTest) {
   }
   const Outcome table = nibble("bench -m " + model + " -p 8 -n 0 -r 1");
   EXPECT_TRUE(contains(table.out, " pp8 |")) << table.out;
+  test::TempDir dir;
+  const Outcome profile = nibble("bench -m " + model + " -p 8 -n 2 -r 2 -t 1,2 --profile --explain --trace " + (dir / "trace"));
+  EXPECT_EQ(profile.code, 0) << profile.error;
+  EXPECT_TRUE(contains(profile.out, "plan of tg2"));
+  EXPECT_TRUE(contains(profile.out, "pp8, 2 threads\n")) << profile.out;
+  const auto trace = nlohmann::json::parse(test::read_file(dir / "trace"));
+  EXPECT_GT(trace["traceEvents"].size(), 8u);
 }
 
 }  // namespace
