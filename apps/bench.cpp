@@ -17,6 +17,7 @@
 #include "apps/command.h"
 #include "apps/flags.h"
 #include "apps/terminal.h"
+#include "jit/peak.h"
 #include "tensor/check.h"
 #include "tensor/cpu.h"
 #include "tensor/profile.h"
@@ -30,7 +31,7 @@ struct BenchFlags {
   std::vector<int> prompts = {512}, generates = {128}, depths = {0}, threads;
   int repetitions = 5;
   std::string output = "md", trace;
-  bool profile = false, explain = false;
+  bool profile = false, explain = false, no_peak = false;
 };
 
 /// Rows of arbitrary tokens at positions [begin, begin + count), the last one with logits.
@@ -64,11 +65,36 @@ void measure(models::Engine& engine, BenchRow& row, int repetitions, Profile* pr
   engine.set_profile(nullptr);
 }
 
+/// What the machine can do, measured once per number of threads.
+class Peaks {
+ public:
+  explicit Peaks(Isa isa) : isa_(isa) {}
+  /// Tokens/s if generation only read the weights at full bandwidth, and prompts only multiplied at the integer peak;
+  /// 0 where there is no such peak (generic code).
+  double speed(const models::Model& model, const BenchRow& row) {
+    if (row.generate > 0) {
+      const auto [found, fresh] = bandwidths_.try_emplace(row.threads);
+      if (fresh) found->second = jit::measure_read_bandwidth(row.threads);
+      return found->second / static_cast<double>(model.bytes_per_token);
+    }
+    if (isa_ == Isa::generic || !supported(isa_)) return 0;
+    const auto [found, fresh] = operations_.try_emplace(row.threads);
+    if (fresh) found->second = jit::measure_int8_peak(isa_, row.threads);
+    return found->second / (2.0 * static_cast<double>(model.macs_per_token));
+  }
+
+ private:
+  Isa isa_;
+  std::map<int, double> bandwidths_, operations_;
+};
+
 class Bench {
  public:
-  explicit Bench(const BenchFlags& flags) : flags_(flags), model_(load_model(flags.model, false)) {
-    isa_ = flags.model.max_isa.empty() ? max_isa() : parse_isa(flags.model.max_isa);
-  }
+  explicit Bench(const BenchFlags& flags)
+      : flags_(flags),
+        model_(load_model(flags.model, false)),
+        isa_(flags.model.max_isa.empty() ? max_isa() : parse_isa(flags.model.max_isa)),
+        peaks_(isa_) {}
 
   int run() {
     std::vector<int> threads = flags_.threads;
@@ -119,6 +145,7 @@ class Bench {
     // Rendered while the engine, whose plans own the names, is alive.
     if (flags_.profile) profiles_ += "\n" + row.test() + ", " + std::to_string(threads) + " threads\n" + profile.table();
     if (!flags_.trace.empty()) add_trace(profile);
+    if (!flags_.no_peak) row.peak = peaks_.speed(*model_, row);
     std::fprintf(stderr, "%s, %d threads: %.2f tokens/s\n", row.test().c_str(), threads, row.speeds().back());
     rows_.push_back(row);
   }
@@ -140,6 +167,7 @@ class Bench {
   const BenchFlags& flags_;
   std::shared_ptr<const models::Model> model_;
   Isa isa_;
+  Peaks peaks_;
   std::string profiles_;
   nlohmann::json trace_;
   std::vector<BenchRow> rows_;
@@ -162,10 +190,12 @@ Action setup_bench(CLI::App& app) {
   counts("-t,--threads", flags->threads, 1, "Threads (default: the physical cores this process may use)");
   app.add_option("-r,--repetitions", flags->repetitions, "Repetitions, after a warm-up")->type_name("N")->check(between(1, 10000))->capture_default_str();
   app.add_option("-o,--output", flags->output, "md, json or csv")->type_name("FORMAT")->check(CLI::IsMember({"md", "json", "csv"}))->capture_default_str();
+  app.add_flag("--no-peak", flags->no_peak, "Do not measure the machine's own limits");
   app.add_flag("--profile", flags->profile, "A table of times by kernel and operation")->group("Where time goes");
   app.add_option("--trace", flags->trace, "Save a Chrome trace of every node")->type_name("FILE")->group("Where time goes");
   app.add_flag("--explain", flags->explain, "Which kernel runs each node, and why no other")->group("Where time goes");
-  app.footer("Example:\n  nibble bench -m model.gguf -p 512 -n 128 -t 1,2");
+  app.footer("Generation is compared with the measured read bandwidth (weights read per token), prompts with the measured\n"
+             "8-bit integer peak (two operations per weight and token).\n\nExample:\n  nibble bench -m model.gguf -p 512 -n 128 -t 1,2");
   return [flags] { return Bench(*flags).run(); };
 }
 

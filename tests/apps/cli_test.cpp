@@ -221,11 +221,12 @@ TEST(Cli, BenchPrintsEveryTest) {
   for (const auto& row : rows) {
     EXPECT_GT(row["avg_ts"].get<double>(), 0.0);
     EXPECT_EQ(row["samples_ts"].size(), 2u);
+    EXPECT_TRUE(row["n_gen"] == 0 || row["peak_percent"].get<double>() > 0) << row;
   }
-  const Outcome table = nibble("bench -m " + model + " -p 8 -n 0 -r 1");
+  const Outcome table = nibble("bench -m " + model + " -p 8 -n 0 -r 1 --no-peak");
   EXPECT_TRUE(contains(table.out, " pp8 |")) << table.out;
   test::TempDir dir;
-  const Outcome profile = nibble("bench -m " + model + " -p 8 -n 2 -r 2 -t 1,2 --profile --explain --trace " + (dir / "trace"));
+  const Outcome profile = nibble("bench -m " + model + " -p 8 -n 2 -r 2 -t 1,2 --no-peak --profile --explain --trace " + (dir / "trace"));
   EXPECT_EQ(profile.code, 0) << profile.error;
   EXPECT_TRUE(contains(profile.out, "plan of tg2"));
   EXPECT_TRUE(contains(profile.out, "pp8, 2 threads\n")) << profile.out;
