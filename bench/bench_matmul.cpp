@@ -58,7 +58,9 @@ class Case {
     act_ = Buffer(bytes(act));
     std::vector<float> x(static_cast<size_t>(s.k));
     for (int64_t i = 0; i < s.m; ++i) {
-      for (size_t j = 0; j < x.size(); ++j) x[j] = static_cast<float>(static_cast<int>((j * 37 + static_cast<size_t>(i)) % 255) - 127);
+      for (size_t j = 0; j < x.size(); ++j) {
+        x[j] = static_cast<float>((static_cast<int64_t>(j) * 37 + i) % 255 - 127);
+      }
       quant::quantize_act_row(needs, x.data(), s.m, s.k, i, act_.data());
     }
     const size_t cold = options.hot ? 1 : 3 * cache_sizes().l3;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The macro-kernel of matmul_q. Few rows: every worker takes chunks of packed panels and streams them once from memory. Prompts:
-// activations are packed together, then a worker takes a chunk of panels and a block of rows and, per block of k,
-// expands the chunk once and lets all tiles of rows pass over it; totals wait in L2 between the blocks of k.
+// The macro-kernel of matmul_q. Few rows: every worker takes chunks of packed panels and streams them once from memory.
+// Prompts: activations are packed together, then a worker takes a chunk of panels and a block of rows and, per block of
+// k, expands the chunk once and lets all tiles of rows pass over it; totals wait in L2 between the blocks of k.
 #include "jit/matmul.h"
 
 #include <algorithm>

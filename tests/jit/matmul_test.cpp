@@ -199,7 +199,8 @@ TEST_P(Matmul, AppliesActivationsAndGates) {
         test::Random random(11);
         const Inputs inputs = make_inputs(format, c, random);
         const std::vector<float> got = run(inputs, c), want = reference(inputs, c);
-        EXPECT_TRUE(test::close(got, want, 16 * test::f32_epsilon * std::max(1.0, test::max_abs(want)), message(kind, ' ', function)));
+        const double bound = 16 * test::f32_epsilon * std::max(1.0, test::max_abs(want));
+        EXPECT_TRUE(test::close(got, want, bound, message(kind, ' ', function)));
       }
     }
   }
