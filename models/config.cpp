@@ -28,7 +28,8 @@ float read_float(const Metadata& m, std::string_view keys, double fallback, doub
 }
 
 RopeScaling::Type scaling_type(const Metadata& m) {
-  const std::string type = m.get_string("rope.scaling.type", m.has("rope.scale_linear") ? "linear" : "none");
+  const std::string type = m.get_string(
+      "rope.scaling.type|rope_scaling.rope_type|rope_scaling.type|rope_parameters.rope_type", m.has("rope.scale_linear") ? "linear" : "none");
   if (type == "none" || type == "default") return RopeScaling::Type::none;
   if (type == "linear") return RopeScaling::Type::linear;
   if (type == "llama3") return RopeScaling::Type::llama3;
@@ -40,15 +41,15 @@ RopeScaling read_rope_scaling(const Metadata& m, int context) {
   RopeScaling s;
   s.type = scaling_type(m);
   if (s.type == RopeScaling::Type::none) return s;
-  s.factor = static_cast<float>(m.need_float("rope.scaling.factor|rope.scale_linear", 1e-3, 1e6));
-  s.low_freq_factor = read_float(m, "rope.scaling.low_freq_factor", 1, 1e-3, 1e6);
-  s.high_freq_factor = read_float(m, "rope.scaling.high_freq_factor", 4, 1e-3, 1e6);
+  s.factor = static_cast<float>(m.need_float("rope.scaling.factor|rope.scale_linear|rope_scaling.factor|rope_parameters.factor", 1e-3, 1e6));
+  s.low_freq_factor = read_float(m, "rope.scaling.low_freq_factor|rope_scaling.low_freq_factor|rope_parameters.low_freq_factor", 1, 1e-3, 1e6);
+  s.high_freq_factor = read_float(m, "rope.scaling.high_freq_factor|rope_scaling.high_freq_factor|rope_parameters.high_freq_factor", 4, 1e-3, 1e6);
   NIBBLE_CHECK(s.low_freq_factor < s.high_freq_factor, m.file(), ": rope.scaling.low_freq_factor ", s.low_freq_factor,
                " is not below rope.scaling.high_freq_factor ", s.high_freq_factor);
-  s.original_context = read_int(m, "rope.scaling.original_context_length|rope.scaling.original_max_position_embeddings",
-                                context, 1, max_context);
-  s.beta_fast = read_float(m, "rope.scaling.yarn_beta_fast|rope.scaling.beta_fast", 32, 1e-3, 1e6);
-  s.beta_slow = read_float(m, "rope.scaling.yarn_beta_slow|rope.scaling.beta_slow", 1, 1e-3, 1e6);
+  s.original_context = read_int(m, "rope.scaling.original_context_length|rope_scaling.original_max_position_embeddings|"
+                                "rope_parameters.original_max_position_embeddings", context, 1, max_context);
+  s.beta_fast = read_float(m, "rope.scaling.yarn_beta_fast|rope_scaling.beta_fast|rope_parameters.beta_fast", 32, 1e-3, 1e6);
+  s.beta_slow = read_float(m, "rope.scaling.yarn_beta_slow|rope_scaling.beta_slow|rope_parameters.beta_slow", 1, 1e-3, 1e6);
   if (s.type == RopeScaling::Type::yarn) {
     const float temperature = s.factor > 1 ? 0.1f * std::log(s.factor) + 1 : 1.0f;
     s.attention_factor = temperature * read_float(m, "rope.scaling.attn_factor", 1, 1e-3, 1e3);
@@ -83,7 +84,7 @@ Config read_config(const Metadata& m) {
   c.vocab = read_int(m, "vocab_size", 0, 0, max_vocab);
   c.window = read_int(m, "attention.sliding_window|sliding_window", 0, 0, std::numeric_limits<int>::max());
   c.rope_dim = read_int(m, "rope.dimension_count|rotary_dim", c.head_dim, 0, max_width);
-  c.rope_theta = read_float(m, "rope.freq_base|rope_theta", 10000, 1, 1e12);
+  c.rope_theta = read_float(m, "rope.freq_base|rope_theta|rope_parameters.rope_theta", 10000, 1, 1e12);
   c.rope_scaling = read_rope_scaling(m, c.context);
   const int64_t experts = m.get_int("expert_count", 0, 0, std::numeric_limits<int>::max());
   NIBBLE_CHECK(experts == 0, m.file(), ": expert_count: expected 0 (no mixture of experts), found ", experts);

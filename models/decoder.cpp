@@ -3,6 +3,7 @@
 #include "models/decoder.h"
 
 #include <algorithm>
+#include <set>
 
 #include "models/builder.h"
 #include "tensor/check.h"
@@ -113,15 +114,19 @@ void Engine::run_chunk(std::span<const Row> rows, int logit_rows, float* logits)
   compiled.run(*pool_, inputs_, std::span(&out, logit_rows > 0 ? 1u : 0u));
 }
 
+Plan Engine::compile(int rows, int logit_rows) const {
+  const Graph graph = Builder::build(*model_->arch, model_->config, model_->weights,
+                                     {.rows = rows, .logit_rows = logit_rows, .sequences = cache_->sequences(),
+                                      .max_pages = cache_->max_pages(), .pages = cache_->pages()});
+  return Plan::compile(graph, {.max_isa = options_.max_isa, .threads = pool_->size()});
+}
+
 Plan& Engine::plan(int rows, int logit_rows) {
   NIBBLE_CHECK(rows >= 1 && rows <= options_.chunk && logit_rows >= 0 && logit_rows <= rows, "no plan for ", rows,
                " rows with ", logit_rows, " rows of logits: chunks have at most ", options_.chunk);
   auto it = plans_.find({rows, logit_rows});
   if (it == plans_.end()) {
-    const Graph graph = Builder::build(*model_->arch, model_->config, model_->weights,
-                                       {.rows = rows, .logit_rows = logit_rows, .sequences = cache_->sequences(),
-                                        .max_pages = cache_->max_pages(), .pages = cache_->pages()});
-    Plan compiled = Plan::compile(graph, {.max_isa = options_.max_isa, .threads = pool_->size()});
+    Plan compiled = compile(rows, logit_rows);
     compiled.set_profile(profile_);
     it = plans_.emplace(std::pair(rows, logit_rows), CachedPlan{std::move(compiled), uses_ + 1}).first;
     it->second.used = ++uses_;
@@ -133,6 +138,7 @@ Plan& Engine::plan(int rows, int logit_rows) {
 
 /// Decode shapes (at most one row per sequence) and whole chunks stay; the others go, least recently used first.
 void Engine::evict() {
+  if (profile_ != nullptr) return;
   const auto stays = [&](const std::pair<int, int>& shape) {
     return shape.first <= options_.sequences || shape.first == options_.chunk;
   };
@@ -150,7 +156,15 @@ void Engine::evict() {
   }
 }
 
-std::string Engine::kernels_line() const { return std::string(name(options_.max_isa)); }
+std::string Engine::kernels_line() const {
+  const Plan decode = compile(1, 1);
+  std::set<std::string_view> kernels;
+  for (const Plan::StepName& step : decode.steps())
+    if (step.op == "matmul" || step.op == "matmul_q" || step.op == "attention") kernels.insert(step.kernel);
+  std::string line(name(options_.max_isa));
+  for (const std::string_view kernel : kernels) line += message(kernel == *kernels.begin() ? ": " : ", ", kernel);
+  return line + message(" (", threads(), threads() == 1 ? " thread)" : " threads)");
+}
 
 uint64_t Engine::memory_bytes() const {
   uint64_t sum = KvCache::bytes_per_token(model_->config) * static_cast<uint64_t>(cache_->pages()) * KvCache::page_tokens;

@@ -75,10 +75,12 @@ class Engine {
   void truncate(int sequence, int64_t tokens);
   KvCache& cache() { return *cache_; }
 
-  /// The plan for (rows, logit_rows), compiled on first use.
+  /// The plan for (rows, logit_rows), compiled on first use; valid until the next call of plan() or run().
   Plan& plan(int rows, int logit_rows);
-  std::string kernels_line() const;  ///< "avx2: gemm_i8_q4_0_... (2 threads)": which kernels run, for start-up
+  /// "avx2: gemm_i8_q4_0_..., attention_avx2 (2 threads)": which kernels decoding runs, for start-up.
+  std::string kernels_line() const;
   uint64_t memory_bytes() const;     ///< KV cache and arenas
+  /// Of all plans from now on (Plan::set_profile); no plan is dropped while one is set, as its events point into plans.
   void set_profile(Profile* profile);
 
  private:
@@ -89,6 +91,7 @@ class Engine {
   void check(std::span<const Row> rows) const;
   void reserve(std::span<const Row> rows);
   void run_chunk(std::span<const Row> rows, int logit_rows, float* logits);
+  Plan compile(int rows, int logit_rows) const;
   void evict();
 
   std::shared_ptr<const Model> model_;

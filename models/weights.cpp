@@ -58,6 +58,7 @@ struct Weights::Impl {
   void resolve(const Gguf& gguf, const Name& name, int layer, std::set<const GgufTensor*>& used);
   void place();
   void load(const Gguf& gguf, ThreadPool& pool, const Progress& progress);
+  void set_frequencies(const Config& config, const std::string& where, const Tensor* factors);
 };
 
 void Weights::Impl::resolve(const Gguf& gguf, const Name& name, int layer, std::set<const GgufTensor*>& used) {
@@ -175,6 +176,17 @@ void Weights::Impl::load(const Gguf& gguf, ThreadPool& pool, const Progress& pro
   reporter.finish();
 }
 
+void Weights::Impl::set_frequencies(const Config& config, const std::string& where, const Tensor* factors) {
+  std::span<const float> values;
+  if (factors != nullptr) values = {factors->as<float>(), static_cast<size_t>(factors->desc.shape.elements())};
+  try {
+    frequencies = models::rope_frequencies(config, values);
+  } catch (const Error& error) {
+    fail(where, ": ", error.what());
+  }
+  rope_frequencies.data = reinterpret_cast<std::byte*>(frequencies.data());
+}
+
 Weights Weights::load(const Gguf& gguf, const Arch& arch, const Config& config, ThreadPool& pool, const Progress& progress) {
   Weights weights;
   Impl& impl = *weights.impl_;
@@ -194,11 +206,7 @@ Weights Weights::load(const Gguf& gguf, const Arch& arch, const Config& config, 
   Builder::build(arch, config, weights, {.rows = 1, .logit_rows = 1, .sequences = 1, .max_pages = 1, .pages = 1});
 
   impl.load(gguf, pool, progress);
-  std::span<const float> factors;
-  if (const Tensor* tensor = weights.find("rope_factors", -1))
-    factors = {tensor->as<float>(), static_cast<size_t>(tensor->desc.shape.elements())};
-  const std::vector<float> frequencies = models::rope_frequencies(config, factors);
-  std::copy(frequencies.begin(), frequencies.end(), impl.frequencies.begin());
+  impl.set_frequencies(config, weights.where("rope_factors", -1), weights.find("rope_factors", -1));
   return weights;
 }
 

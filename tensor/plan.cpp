@@ -324,6 +324,12 @@ size_t Plan::arena_bytes() const { return impl_->layout.arena_bytes + impl_->scr
 
 const Graph& Plan::graph() const { return impl_->graph; }
 
+std::vector<Plan::StepName> Plan::steps() const {
+  std::vector<StepName> names;
+  for (const Step& s : impl_->steps) names.push_back({s.node->name, s.node->op->name, s.choice.kernel});
+  return names;
+}
+
 std::string Plan::explain() const {
   auto us = [](float ns) {
     std::ostringstream text;

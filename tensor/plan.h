@@ -5,6 +5,8 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "tensor/cpu.h"
 #include "tensor/graph.h"
@@ -39,6 +41,11 @@ class Plan {
 
   /// A table: node, kernel, estimated cost, and for every candidate that lost its cost or reason.
   std::string explain() const;
+  /// Node, op and kernel ("reference" if none was usable) of every step, in order; they point into this plan.
+  struct StepName {
+    std::string_view node, op, kernel;
+  };
+  std::vector<StepName> steps() const;
   /// Bytes of the arena (intermediate values laid out by liveness) and of scratch.
   size_t arena_bytes() const;
   /// The graph after passes, for tests.

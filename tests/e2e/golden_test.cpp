@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every architecture against the logits that Hugging Face transformers gave for tiny random models
+// (tests/data/make_model_goldens.py), and the promise that no split of the work changes a bit.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "jit/jit.h"
+#include "models/arch.h"
+#include "models/decoder.h"
+#include "tests/support/npy.h"
+
+namespace nibble::models {
+namespace {
+
+const std::string folder = NIBBLE_TEST_DATA "/models";
+
+std::vector<std::string> goldens(const std::string& prefix) {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    const std::string stem = entry.path().stem().string();
+    if (entry.path().extension() == ".gguf" && stem.starts_with(prefix)) names.push_back(stem);
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+struct Golden {
+  std::shared_ptr<const Model> model;
+  std::vector<int32_t> tokens;
+  std::vector<float> logits;  // (tokens, vocab)
+
+  explicit Golden(const std::string& name) {
+    jit::register_kernels();
+    model = Model::load(folder + "/" + name + ".gguf", {.threads = 1, .need_tokenizer = false, .arch = {}, .progress = {}});
+    tokens = test::read_npy<int32_t>(folder + "/" + name + ".tokens.npy").data;
+    logits = test::read_npy<float>(folder + "/" + name + ".logits.npy").data;
+  }
+};
+
+std::vector<Row> rows_of(const Golden& golden, int sequence) {
+  std::vector<Row> rows;
+  for (size_t i = 0; i < golden.tokens.size(); ++i)
+    rows.push_back({golden.tokens[i], static_cast<int32_t>(i), sequence, true});
+  return rows;
+}
+
+std::vector<float> run(Engine& engine, std::span<const Row> rows) {
+  const std::span<const float> logits = engine.run(rows);
+  return {logits.begin(), logits.end()};
+}
+
+/// All logits, with the prompt cut into pieces of `chunk` rows.
+std::vector<float> run_whole(const Golden& golden, int threads, int chunk) {
+  Engine engine(golden.model, {.threads = threads, .context = 96, .chunk = chunk});
+  return run(engine, rows_of(golden, 0));
+}
+
+class Goldens : public testing::TestWithParam<std::string> {};
+
+TEST_P(Goldens, LogitsMatchTransformers) {
+  const Golden golden(GetParam());
+  const std::vector<float> got = run_whole(golden, 1, 512);
+  ASSERT_EQ(got.size(), golden.logits.size());
+  const auto [low, high] = std::minmax_element(golden.logits.begin(), golden.logits.end());
+  // keys and values rounded to f16 take most of it
+  const float bound = 1e-4f * (*high - *low);
+  size_t worst = 0;
+  for (size_t i = 0; i < got.size(); ++i)
+    if (!(std::abs(got[i] - golden.logits[i]) <= std::abs(got[worst] - golden.logits[worst]))) worst = i;
+  RecordProperty("error_over_range", std::to_string(std::abs(got[worst] - golden.logits[worst]) / (*high - *low)));
+  EXPECT_LE(std::abs(got[worst] - golden.logits[worst]), bound)
+      << "row " << worst / golden.model->config.vocab << ", token " << worst % golden.model->config.vocab << ": got "
+      << got[worst] << ", transformers " << golden.logits[worst];
+}
+
+TEST_P(Goldens, ChunksAndThreadsChangeNoBit) {
+  const Golden golden(GetParam());
+  const std::vector<float> whole = run_whole(golden, 1, 512);
+  for (int threads : {1, 2})
+    for (int chunk : {1, 7, 64, 512})
+      EXPECT_EQ(whole, run_whole(golden, threads, chunk)) << threads << " threads, chunks of " << chunk;
+}
+
+TEST_P(Goldens, BatchOfFourIsFourSingles) {
+  const Golden golden(GetParam());
+  const auto vocab = static_cast<size_t>(golden.model->config.vocab);
+  // sequence s runs the prompt from its token s on
+  const auto token = [&](int sequence, size_t i) { return golden.tokens[(i + sequence) % golden.tokens.size()]; };
+  constexpr size_t prompt = 33, steps = 5;
+  std::vector<std::vector<float>> singles(4);
+  for (int s = 0; s < 4; ++s) {
+    Engine engine(golden.model, {.threads = 1, .context = 64});
+    for (size_t i = 0; i < prompt + steps; ++i) {
+      const Row row{token(s, i), static_cast<int32_t>(i), 0, true};
+      const std::vector<float> logits = run(engine, {&row, 1});
+      singles[s].insert(singles[s].end(), logits.begin(), logits.end());
+    }
+  }
+  Engine engine(golden.model, {.threads = 2, .context = 64, .sequences = 4, .chunk = 50});
+  std::vector<Row> rows;
+  for (int s = 0; s < 4; ++s)
+    for (size_t i = 0; i < prompt; ++i) rows.push_back({token(s, i), static_cast<int32_t>(i), s, true});
+  const std::vector<float> prompts = run(engine, rows);
+  for (int s = 0; s < 4; ++s)
+    EXPECT_TRUE(std::equal(singles[s].begin(), singles[s].begin() + prompt * vocab, prompts.begin() + s * prompt * vocab))
+        << "prompt of sequence " << s;
+  for (size_t i = prompt; i < prompt + steps; ++i) {
+    rows.clear();
+    for (int s = 0; s < 4; ++s) rows.push_back({token(s, i), static_cast<int32_t>(i), s, true});
+    const std::vector<float> logits = run(engine, rows);
+    for (int s = 0; s < 4; ++s)
+      EXPECT_TRUE(std::equal(logits.begin() + s * vocab, logits.begin() + (s + 1) * vocab, singles[s].begin() + i * vocab))
+          << "step " << i << " of sequence " << s;
+  }
+}
+
+TEST_P(Goldens, LogitsOfSomeRowsAreThoseOfAllRows) {
+  const Golden golden(GetParam());
+  const auto vocab = static_cast<size_t>(golden.model->config.vocab);
+  const std::vector<float> whole = run_whole(golden, 1, 512);
+  Engine engine(golden.model, {.threads = 1, .context = 96, .chunk = 16});
+  std::vector<Row> rows = rows_of(golden, 0);
+  for (size_t i = 0; i < rows.size(); ++i) rows[i].logits = i == 20 || i == 21 || i + 1 == rows.size();
+  const std::vector<float> some = run(engine, rows);
+  ASSERT_EQ(some.size(), 3 * vocab);
+  size_t at = 0;
+  for (size_t row : {size_t{20}, size_t{21}, rows.size() - 1}) {
+    EXPECT_TRUE(std::equal(some.begin() + at, some.begin() + at + vocab, whole.begin() + row * vocab)) << "row " << row;
+    at += vocab;
+  }
+}
+
+TEST_P(Goldens, GoingBackRunsAgainWithTheSameBits) {
+  const Golden golden(GetParam());
+  const auto vocab = static_cast<size_t>(golden.model->config.vocab);
+  Engine engine(golden.model, {.threads = 1, .context = 96, .sequences = 2});
+  const std::vector<Row> rows = rows_of(golden, 0);
+  const std::vector<float> whole = run(engine, rows);
+  // another sequence borrows the first 40 positions, then both continue from there on their own
+  engine.cache().share(0, 1, 40);
+  std::vector<Row> others = {rows.begin() + 40, rows.end()};
+  for (Row& row : others) row.sequence = 1, row.token = (row.token + 1) % golden.model->config.vocab;
+  const std::vector<float> changed = run(engine, others);
+  engine.truncate(0, 45);
+  const std::vector<float> again = run(engine, std::span(rows).subspan(45));
+  EXPECT_TRUE(std::equal(again.begin(), again.end(), whole.begin() + 45 * vocab));
+  EXPECT_FALSE(std::equal(changed.begin(), changed.end(), whole.begin() + 40 * vocab));
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, Goldens, testing::ValuesIn(goldens("")), [](const auto& test) {
+  std::string name = test.param;
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+});
+
+TEST(Archs, EachHasAGolden) {
+  for (const Arch& arch : all_archs()) {
+    const std::vector<std::string> names = goldens(std::string(arch.name));
+    const bool any = std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+      return Golden(name).model->arch->name == arch.name;
+    });
+    EXPECT_TRUE(any) << arch.name << ": add it to tests/data/make_model_goldens.py";
+  }
+}
+
+TEST(Archs, FileAndListAgree) {
+  std::vector<std::string> files, listed;
+  for (const auto& entry : std::filesystem::directory_iterator(NIBBLE_SOURCE_DIR "/models/arch"))
+    if (entry.path().extension() == ".cpp") files.push_back(entry.path().stem().string());
+  for (const Arch& arch : all_archs()) listed.emplace_back(arch.name);
+  std::sort(files.begin(), files.end());
+  std::sort(listed.begin(), listed.end());
+  EXPECT_EQ(files, listed);
+}
+
+}  // namespace
+}  // namespace nibble::models
