@@ -17,6 +17,7 @@
 #include "apps/command.h"
 #include "jit/jit.h"
 #include "models/arch.h"
+#include "tensor/onednn/onednn.h"
 
 namespace nibble::cli {
 
@@ -66,6 +67,7 @@ int run_app(CLI::App& app, int argc, char** argv, const Action& act) {
   }
   try {
     jit::register_kernels();
+    register_onednn_kernels();
     return act();
   } catch (const std::bad_alloc&) {
     return print_error("out of memory");

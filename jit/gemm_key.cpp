@@ -12,7 +12,7 @@ namespace nibble::jit {
 namespace {
 
 std::string layout_name(const QuantLayout& w) {
-  static constexpr char kinds[] = {'s', 'm', 'z'};
+  static constexpr char kinds[] = {'s', 'z', 'i'};
   std::ostringstream s;
   s << static_cast<int>(w.bits) << kinds[static_cast<int>(w.zero_point)];
   if (w.codebook) s << 'c' << static_cast<int>(w.codebook);

@@ -12,7 +12,7 @@ namespace nibble::jit {
 /// Adds the generated kernels to the list of tensor/kernel.h. Call once at start-up; calling again is harmless.
 void register_kernels();
 
-/// For `nibble kernels`: every microkernel the list can make for an ISA, by name ("gemm_i8_q4_0_f32_4x16x4_avx2").
+/// For `nibble kernels`: every microkernel the list can make for an ISA, by name ("gemm_i8_q4s_g32_f32_4x16x4_avx2").
 std::vector<std::string> list_kernels(Isa isa);
 /// Machine code of the named kernel. Throws Error when the name is unknown.
 std::vector<unsigned char> emit_kernel(const std::string& name);

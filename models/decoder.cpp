@@ -27,6 +27,7 @@ Engine::Engine(std::shared_ptr<const Model> model, const EngineOptions& options)
   cache_ = std::make_unique<KvCache>(model_->config, rounded * options_.sequences, options_.sequences, rounded);
   const auto chunk = static_cast<size_t>(options_.chunk);
   for (std::vector<int32_t>* list : {&ids_, &positions_, &sequences_, &logit_rows_}) list->reserve(chunk);
+  before_.reserve(static_cast<size_t>(options_.sequences));
   inputs_.reserve(5 + 2 * static_cast<size_t>(model_->config.layers));
 }
 
@@ -58,17 +59,17 @@ void Engine::check(std::span<const Row> rows) const {
 
 void Engine::reserve(std::span<const Row> rows) {
   size_t begin = 0;
-  std::vector<std::pair<int, int64_t>> before;
+  before_.clear();
   while (begin < rows.size()) {
     size_t end = begin + 1;
     while (end < rows.size() && rows[end].sequence == rows[begin].sequence) ++end;
     const int sequence = rows[begin].sequence;
     cache_->truncate(sequence, rows[begin].position);
-    before.emplace_back(sequence, rows[begin].position);
+    before_.emplace_back(sequence, rows[begin].position);
     try {
       cache_->reserve(sequence, rows[end - 1].position + 1);
     } catch (...) {
-      for (const auto& [changed, tokens] : before) cache_->truncate(changed, tokens);
+      for (const auto& [changed, tokens] : before_) cache_->truncate(changed, tokens);
       throw;
     }
     begin = end;

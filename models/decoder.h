@@ -7,6 +7,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "models/arch.h"
@@ -77,7 +78,7 @@ class Engine {
 
   /// The plan for (rows, logit_rows), compiled on first use; valid until the next call of plan() or run().
   Plan& plan(int rows, int logit_rows);
-  /// "avx2: gemm_i8_q4_0_..., attention_avx2 (2 threads)": which kernels decoding runs, for start-up.
+  /// "avx2: attention_avx2: ..., matmul_q_avx2: gemm_i8_q4s_g32_... (2 threads)": which kernels decoding runs, for start-up.
   std::string kernels_line() const;
   uint64_t memory_bytes() const;     ///< KV cache and arenas
   /// Of all plans from now on (Plan::set_profile); no plan is dropped while one is set, as its events point into plans.
@@ -101,6 +102,7 @@ class Engine {
   std::unique_ptr<KvCache> cache_;
   std::map<std::pair<int, int>, CachedPlan> plans_;
   uint64_t uses_ = 0;
+  std::vector<std::pair<int, int64_t>> before_;  ///< of reserve(): sequences and what they held
   std::vector<int32_t> ids_, positions_, sequences_, logit_rows_;
   std::vector<Tensor> inputs_;
   std::vector<float> logits_;

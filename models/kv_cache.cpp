@@ -25,6 +25,7 @@ KvCache::KvCache(const Config& config, int64_t tokens, int sequences, int64_t se
   pages_ = static_cast<int>(pages_for(tokens));
   max_pages_ = sequence_tokens > 0 ? static_cast<int>(std::min<int64_t>(pages_for(sequence_tokens), pages_)) : pages_;
   table_rows_.resize(static_cast<size_t>(sequences));
+  for (Row& row : table_rows_) row.pages.reserve(static_cast<size_t>(max_pages_));  // growing later would allocate
   table_.resize(static_cast<size_t>(sequences) * static_cast<size_t>(max_pages_));
   uses_.resize(static_cast<size_t>(pages_));
   for (int page = pages_ - 1; page >= 0; --page) free_.push_back(page);

@@ -30,7 +30,7 @@ struct Bound {
   void (*run)(const void* state, const KernelArgs& args) = nullptr;
   std::shared_ptr<const void> state;
   size_t scratch_bytes = 0;
-  std::string detail;  ///< what was bound, for explain(): "gemm_i8_q4_0_f32_4x16x4_avx2"
+  std::string detail;  ///< what was bound, for explain(): "gemm_i8_q4s_g32_f32_4x16x4_avx2"
 };
 
 struct Kernel {

@@ -83,8 +83,11 @@ Tensor Inputs::packed(const std::string& format, int64_t n, int64_t k) {
 
 std::string best_kernel(std::string_view op) {
   std::string best;
+  Isa isa = Isa::generic;
   for (const Kernel& kernel : kernels_for(op)) {
-    if (supported(kernel.isa)) best = kernel.name;
+    if (!supported(kernel.isa) || kernel.isa <= isa) continue;
+    best = kernel.name;
+    isa = kernel.isa;
   }
   return best;
 }

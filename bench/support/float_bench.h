@@ -29,7 +29,7 @@ class Inputs {
   std::vector<Buffer> memory_;
 };
 
-/// The best kernel of an op for this machine: the last one whose instruction set is usable.
+/// jit's best kernel of an op for this machine: the first one of the highest instruction set that it supports.
 std::string best_kernel(std::string_view op);
 
 }  // namespace nibble::bench

@@ -12,6 +12,7 @@
 #include "jit/jit.h"
 #include "models/arch.h"
 #include "models/decoder.h"
+#include "tests/support/allocations.h"
 #include "tests/support/npy.h"
 
 namespace nibble::models {
@@ -150,6 +151,19 @@ TEST_P(Goldens, GoingBackRunsAgainWithTheSameBits) {
   const std::vector<float> again = run(engine, std::span(rows).subspan(45));
   EXPECT_TRUE(std::equal(again.begin(), again.end(), whole.begin() + 45 * vocab));
   EXPECT_FALSE(std::equal(changed.begin(), changed.end(), whole.begin() + 40 * vocab));
+}
+
+TEST_P(Goldens, RunningAgainAllocatesNothing) {
+  const Golden golden(GetParam());
+  Engine engine(golden.model, {.threads = 2, .context = 96, .chunk = 16});
+  const std::vector<Row> rows = rows_of(golden, 0);
+  const auto prompt = std::span(rows).first(32), decode = std::span(rows).subspan(32);
+  const auto run_all = [&] {
+    engine.run(prompt);
+    for (const Row& row : decode) engine.run({&row, 1});
+  };
+  run_all();  // compiles the plans and takes the cache's pages
+  EXPECT_EQ(test::allocations_during(run_all), 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, Goldens, testing::ValuesIn(goldens("")), [](const auto& test) {

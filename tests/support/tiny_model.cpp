@@ -7,7 +7,7 @@ namespace nibble::test {
 
 namespace {
 
-constexpr int layers = 2, width = 32, kv_width = 16, ffn = 48, vocab = 300;
+constexpr int layers = 2, width = 32, kv_width = 16, vocab = 300;
 
 void add_vocabulary(GgufWriter& w) {
   std::vector<std::string> tokens = {"<unk>", "<s>", "</s>"};
@@ -33,7 +33,8 @@ void add_vocabulary(GgufWriter& w) {
 
 }  // namespace
 
-GgufWriter tiny_llama() {
+GgufWriter tiny_llama(int ffn_width) {
+  const auto ffn = static_cast<uint32_t>(ffn_width);
   GgufWriter w;
   w.str("general.architecture", "llama").str("general.name", "tiny");
   w.u32("llama.block_count", layers).u32("llama.embedding_length", width).u32("llama.attention.head_count", 4);

@@ -6,9 +6,9 @@
 
 namespace nibble::test {
 
-/// llama, 2 layers, width 32, 4 heads over 2, ffn 48, context 64, f32 weights (always the same random ones), and an SPM
+/// llama, 2 layers, width 32, 4 heads over 2, context 64, f32 weights (always the same random ones), and an SPM
 /// vocabulary of 300: <unk>, <s>, </s>, the 256 bytes, then "▁", letters and a few words.
-GgufWriter tiny_llama();
+GgufWriter tiny_llama(int ffn = 48);
 /// Replaces the value of a key (adding it if it is not there); raw and type as in GgufWriter::raw_value.
 void set_value(GgufWriter& writer, std::string_view key, uint32_t type, std::string_view raw);
 void erase_value(GgufWriter& writer, std::string_view key);

@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
-#include <cstdlib>
 #include <memory>
 #include <new>
 #include <numeric>
@@ -16,21 +15,7 @@
 #include "tensor/check.h"
 #include "tensor/kernel.h"
 #include "tensor/op.h"
-
-namespace {
-std::atomic<bool> counting = false;
-std::atomic<int> allocations = 0;
-}  // namespace
-
-// Every allocation of this binary passes here, so that a test can see whether a run makes any. Not inlined, or the
-// compiler takes malloc and delete for a mismatched pair.
-[[gnu::noinline]] void* operator new(std::size_t size) {
-  if (counting) ++allocations;
-  if (void* p = std::malloc(size == 0 ? 1 : size)) return p;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+#include "tests/support/allocations.h"
 
 namespace nibble {
 namespace {
@@ -223,15 +208,10 @@ TEST(Plan, RunAllocatesNothing) {
   const std::vector ins{in.tensor()};
   const std::vector outs{out.tensor(), half.tensor(), same.tensor()};
   plan.run(pool, ins, outs);
-  allocations = 0;
-  counting = true;
-  for (int i = 0; i < 10; ++i) plan.run(pool, ins, outs);
-  counting = false;
-  EXPECT_EQ(allocations, 0);
-  counting = true;
-  ::operator delete(::operator new(1));
-  counting = false;
-  EXPECT_EQ(allocations, 1) << "the counter works";
+  EXPECT_EQ(test::allocations_during([&] {
+    for (int i = 0; i < 10; ++i) plan.run(pool, ins, outs);
+  }), 0);
+  EXPECT_EQ(test::allocations_during([] { ::operator delete(::operator new(1)); }), 1) << "the counter works";
 }
 
 TEST(Plan, ReusesMemoryOfDeadValues) {
