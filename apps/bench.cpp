@@ -196,7 +196,11 @@ Action setup_bench(CLI::App& app) {
   app.add_flag("--explain", flags->explain, "Which kernel runs each node, and why no other")->group("Where time goes");
   app.footer("Generation is compared with the measured read bandwidth (weights read per token), prompts with the measured\n"
              "8-bit integer peak (two operations per weight and token).\n\nExample:\n  nibble bench -m model.gguf -p 512 -n 128 -t 1,2");
-  return [flags] { return Bench(*flags).run(); };
+  return [flags] {
+    const auto none = [](const std::vector<int>& list) { return std::all_of(list.begin(), list.end(), [](int n) { return n == 0; }); };
+    NIBBLE_CHECK(!none(flags->prompts) || !none(flags->generates), "nothing to measure: -p and -n are 0");
+    return Bench(*flags).run();
+  };
 }
 
 }  // namespace nibble::cli

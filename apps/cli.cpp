@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "apps/command.h"
+#include "apps/terminal.h"
 #include "jit/jit.h"
 #include "models/arch.h"
 #include "tensor/onednn/onednn.h"
@@ -38,7 +39,7 @@ int print_error(const std::string& text) {
   std::string line = text;
   std::replace(line.begin(), line.end(), '\n', ' ');
   std::fflush(stdout);
-  std::fprintf(stderr, "error: %s\n", line.c_str());
+  std::fprintf(stderr, "error: %s\n", printable(line, 4000).c_str());  // it may quote a file
   return 1;
 }
 
@@ -66,9 +67,12 @@ int run_app(CLI::App& app, int argc, char** argv, const Action& act) {
     return 2;
   }
   try {
+    explain_lost_files();
     jit::register_kernels();
     register_onednn_kernels();
-    return act();
+    const int code = act();
+    const bool written = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
+    return written || code != 0 ? code : print_error("cannot write to standard output");
   } catch (const std::bad_alloc&) {
     return print_error("out of memory");
   } catch (const std::exception& error) {

@@ -46,9 +46,12 @@ bool has_tokenizer(const std::string& path) {
 }
 
 int eval(const EvalFlags& flags) {
+  const auto count = static_cast<int64_t>(flags.tokens.size());
+  NIBBLE_CHECK(flags.model.context == 0 || count <= flags.model.context, count, " tokens do not fit into the context of -c ",
+               flags.model.context);
   const auto model = load_model(flags.model, has_tokenizer(flags.model.model));
   ModelFlags sized = flags.model;
-  if (sized.context == 0) sized.context = std::max<int64_t>(static_cast<int64_t>(flags.tokens.size()), 32);
+  if (sized.context == 0) sized.context = std::max<int64_t>(count, 32);
   const auto engine = make_engine(model, sized);
   print_start(*engine);
   std::vector<models::Row> rows;
@@ -67,7 +70,8 @@ Action setup_eval(CLI::App& app) {
   auto flags = std::make_shared<EvalFlags>();
   add_model_flag(app, flags->model);
   app.add_option("--tokens", flags->tokens, "Token ids, separated by commas; no begin token is added")
-      ->type_name("ID,ID,...")->delimiter(',')->allow_extra_args(false)->required();
+      ->type_name("ID,ID,...")->delimiter(',')->allow_extra_args(false)->required()
+      ->check(between(0, 0x7fffffff));
   app.add_option("--logits", flags->logits, "Save the logits here: NumPy, float32, (rows, vocabulary)")->type_name("FILE.npy");
   app.add_flag("--last", flags->last, "Logits of the last token only");
   add_engine_flags(app, flags->model);

@@ -5,6 +5,7 @@
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -26,7 +27,11 @@ CLI::Validator between(double low, double high) {
         char* end = nullptr;
         const double value = std::strtod(text.c_str(), &end);
         if (end != text.c_str() && *end == '\0' && value >= low && value <= high) return {};
-        return message("expected a number between ", low, " and ", high, ", found '", text, "'");
+        const auto shown = [](double bound) {
+          const bool whole = bound == std::floor(bound) && std::abs(bound) < 0x1p63;
+          return whole ? message(static_cast<int64_t>(bound)) : message(bound);
+        };
+        return message("expected a number between ", shown(low), " and ", shown(high), ", found '", text, "'");
       },
       "");
 }
@@ -53,7 +58,17 @@ void add_engine_flags(CLI::App& app, ModelFlags& flags) {
       });
 }
 
+namespace {
+Isa engine_isa(const ModelFlags& flags) {
+  if (flags.max_isa.empty()) return max_isa();
+  const Isa isa = parse_isa(flags.max_isa);
+  NIBBLE_CHECK(isa <= max_isa(), "--max-isa ", flags.max_isa, ": the best that can be used here is ", name(max_isa()));
+  return isa;
+}
+}  // namespace
+
 std::shared_ptr<const models::Model> load_model(const ModelFlags& flags, bool need_tokenizer) {
+  engine_isa(flags);  // a wrong one is refused before a long wait
   LoadProgress progress(flags.model);
   models::LoadOptions options;
   options.threads = flags.threads;
@@ -67,10 +82,7 @@ std::unique_ptr<models::Engine> make_engine(std::shared_ptr<const models::Model>
   models::EngineOptions options;
   options.threads = flags.threads;
   options.context = flags.context;
-  if (!flags.max_isa.empty()) {
-    options.max_isa = parse_isa(flags.max_isa);
-    NIBBLE_CHECK(options.max_isa <= max_isa(), "--max-isa ", flags.max_isa, ": this machine goes up to ", name(max_isa()));
-  }
+  options.max_isa = engine_isa(flags);
   return std::make_unique<models::Engine>(std::move(model), options);
 }
 
@@ -80,6 +92,9 @@ void print_start(const models::Engine& engine) {
                std::string(model.arch->name).c_str(), model.format.c_str(), human_count(model.parameters).c_str(),
                human_bytes(model.file_bytes).c_str());
   std::fprintf(stderr, "kernels: %s\n", engine.kernels_line().c_str());
+  if (engine.context() > model.config.context)
+    std::fprintf(stderr, "note: the model was made for %d positions, fewer than -c %lld\n", model.config.context,
+                 static_cast<long long>(engine.context()));
 }
 
 void add_generate_flags(CLI::App& app, GenerateFlags& flags) {
@@ -88,7 +103,8 @@ void add_generate_flags(CLI::App& app, GenerateFlags& flags) {
   app.add_option("-n,--n-predict,--predict", o.max_tokens, "Tokens to generate at most; -1: until the model ends or the context is full")
       ->type_name("N")->check(between(-1, 1 << 30))->capture_default_str()->group("Generation");
   app.add_option("--stop", o.stop, "Text that ends the answer (may be given several times)")
-      ->type_name("TEXT")->allow_extra_args(false)->group("Generation");
+      ->type_name("TEXT")->allow_extra_args(false)->group("Generation")
+      ->check([](const std::string& text) { return std::string(text.empty() ? "expected a text that is not empty" : ""); });
   app.add_flag("--ignore-eos", o.ignore_eos, "Go on after the model's end token")->group("Generation");
 
   const auto number = [&](const char* names, auto& value, double low, double high, const char* what) {
@@ -116,7 +132,10 @@ models::GenerateOptions generate_options(const GenerateFlags& flags) {
 
 void add_prompt_flags(CLI::App& app, PromptFlags& flags, const char* what) {
   CLI::Option* text = app.add_option("-p,--prompt", flags.text, what)->type_name("TEXT");
-  app.add_option("-f,--file", flags.file, "The same from a file; - is standard input")->type_name("FILE")->excludes(text);
+  flags.text_option = text;
+  flags.file_option =
+      app.add_option("-f,--file", flags.file, "The same from a file, without its last line feed; - is standard input")
+          ->type_name("FILE")->excludes(text);
 }
 
 std::string read_text(const std::string& path) {
@@ -134,10 +153,13 @@ std::string read_text(const std::string& path) {
 }
 
 std::string read_prompt(const PromptFlags& flags) {
-  if (!flags.file.empty()) return read_text(flags.file);
-  if (!flags.text.empty()) return flags.text;
-  NIBBLE_CHECK(isatty(STDIN_FILENO) == 0, "no prompt: give one with -p, -f or on standard input");
-  return read_text("-");
+  if (flags.text_option->count() > 0) return flags.text;
+  const bool from_file = flags.file_option->count() > 0;
+  NIBBLE_CHECK(from_file || isatty(STDIN_FILENO) == 0, "no prompt: give one with -p, -f or on standard input");
+  std::string text = read_text(from_file ? flags.file : "-");
+  if (text.ends_with('\n')) text.pop_back();
+  if (text.ends_with('\r')) text.pop_back();
+  return text;
 }
 
 void add_chat_flags(CLI::App& app, ChatFlags& flags) {
@@ -166,9 +188,10 @@ std::vector<int32_t> encode_chat(const models::Model& model, const models::ChatT
   const models::Tokenizer& tokenizer = *model.tokenizer;
   const std::string bos = tokenizer.bos() >= 0 ? std::string(tokenizer.token_text(tokenizer.bos())) : "";
   const std::string eos = tokenizer.eos() >= 0 ? std::string(tokenizer.token_text(tokenizer.eos())) : "";
-  const std::string text = models::render_chat(chat, messages, true, bos, eos);
-  const bool has_bos = !bos.empty() && text.compare(0, bos.size(), bos) == 0;
-  return tokenizer.encode(text, {.add_bos = !has_bos, .parse_special = true});
+  const models::ChatPrompt prompt = models::render_chat_prompt(chat, messages, true, bos, eos);
+  const size_t own = prompt.contents.empty() ? prompt.text.size() : prompt.contents.front().begin;
+  const bool has_bos = !bos.empty() && own >= bos.size() && prompt.text.starts_with(bos);
+  return tokenizer.encode(prompt.text, {.add_bos = !has_bos, .parse_special = true, .plain = prompt.contents});
 }
 
 }  // namespace nibble::cli

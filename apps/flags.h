@@ -45,9 +45,11 @@ models::GenerateOptions generate_options(const GenerateFlags& flags);
 
 struct PromptFlags {
   std::string text, file;
+  const CLI::Option *text_option = nullptr, *file_option = nullptr;
 };
 void add_prompt_flags(CLI::App& app, PromptFlags& flags, const char* what);
-/// -p, else -f, else standard input. Throws Error when there is none of them (a terminal is not read).
+/// -p, else -f, else standard input; of the last two without the line feed at the end. Throws Error when there is none
+/// of them (a terminal is not read).
 std::string read_prompt(const PromptFlags& flags);
 /// The whole file; "-" is standard input. Throws Error.
 std::string read_text(const std::string& path);

@@ -127,7 +127,10 @@ void print_text(const Gguf& gguf, const Summary& s, const InspectFlags& flags) {
     const models::Config& c = *s.config;
     std::printf("shape:       %d layers, width %d, %d heads of %d (%d for keys and values), feed-forward %d, vocabulary %d, context %d\n",
                 c.layers, c.width, c.heads, c.head_dim, c.kv_heads, c.ffn, c.vocab, c.context);
-    std::printf("memory:      %s weights + %s KV cache for %lld positions = %s, and some MiB of working space\n",
+    if (gguf.tensors().empty())
+      std::printf("memory:      no weights: the file cannot be run, but `nibble tokenize` can use its vocabulary\n");
+    else
+      std::printf("memory:      %s weights + %s KV cache for %lld positions = %s, and some MiB of working space\n",
                 human_bytes(s.packed_bytes).c_str(), human_bytes(s.kv_bytes).c_str(), static_cast<long long>(s.context),
                 human_bytes(s.packed_bytes + s.kv_bytes).c_str());
   } else {

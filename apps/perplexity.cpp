@@ -46,9 +46,9 @@ Action setup_perplexity(CLI::App& app) {
   flags->model.context = 512;
   add_model_flag(app, flags->model);
   app.add_option("-f,--file", flags->file, "Text; - is standard input")->type_name("FILE")->required();
-  app.add_option("--chunks", flags->chunks, "Chunks to score at most; -1: all")->type_name("N")->check(between(-1, 1 << 30))->capture_default_str();
+  app.add_option("--chunks", flags->chunks, "Chunks to score at most; -1 or 0: all")->type_name("N")->check(between(-1, 1 << 30))->capture_default_str();
   add_engine_flags(app, flags->model);
-  app.get_option("--context")->description("Tokens of a chunk (default 512)");
+  app.get_option("--context")->description("Tokens of a chunk (default 512)")->check(between(4, 1 << 24));
   app.footer("The second half of each chunk is scored. The numbers compare with llama.cpp's for the same -c and --chunks.\n\n"
              "Example:\n  nibble perplexity -m model.gguf -f wiki.test.raw -c 128 --chunks 200");
   return [flags] { return measure(*flags); };

@@ -42,6 +42,8 @@ int run_prompt(const RunFlags& flags) {
   NIBBLE_CHECK(!prompt.empty(), "the prompt is empty");
   const auto engine = make_engine(model, flags.model);
   print_start(*engine);
+  NIBBLE_CHECK(static_cast<int64_t>(prompt.size()) <= engine->context(), "the prompt has ", prompt.size(),
+               " tokens, the context only ", engine->context(), "; -c makes it larger");
 
   models::Session session(*engine);
   Interrupt interrupt;

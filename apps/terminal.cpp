@@ -12,6 +12,12 @@ namespace {
 std::atomic<bool> interrupted{false};
 static_assert(std::atomic<bool>::is_always_lock_free, "set from a signal handler");
 void on_interrupt(int) { interrupted.store(true, std::memory_order_relaxed); }
+
+void on_lost_page(int) {
+  constexpr std::string_view text = "error: a file was cut short while it was read, or its disk failed\n";
+  const ssize_t written = write(STDERR_FILENO, text.data(), text.size());
+  _exit(written < 0 ? 2 : 1);
+}
 }  // namespace
 
 Interrupt::Interrupt() {
@@ -24,6 +30,12 @@ Interrupt::Interrupt() {
 }
 Interrupt::~Interrupt() { sigaction(SIGINT, &previous_, nullptr); }
 const std::atomic<bool>* Interrupt::flag() const { return &interrupted; }
+
+void explain_lost_files() {
+  struct sigaction action = {};
+  action.sa_handler = on_lost_page;
+  sigaction(SIGBUS, &action, nullptr);
+}
 
 LoadProgress::LoadProgress(std::string path) : path_(std::move(path)), begin_(std::chrono::steady_clock::now()) {}
 

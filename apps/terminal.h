@@ -30,6 +30,10 @@ class Interrupt {
 };
 constexpr int interrupted_exit_code = 130;
 
+/// From now on a mapped file that is cut short while it is read ends the process with a message and code 1, where the
+/// system would only say "Bus error".
+void explain_lost_files();
+
 /// Loading progress on stderr, once loading has taken longer than a second.
 class LoadProgress {
  public:

@@ -159,12 +159,22 @@ void Engine::evict() {
 
 std::string Engine::kernels_line() const {
   const Plan decode = compile(1, 1);
-  std::set<std::string_view> kernels;
-  for (const Plan::StepName& step : decode.steps())
-    if (step.op == "matmul" || step.op == "matmul_q" || step.op == "attention") kernels.insert(step.kernel);
-  std::string line(name(options_.max_isa));
-  for (const std::string_view kernel : kernels) line += message(kernel == *kernels.begin() ? ": " : ", ", kernel);
-  return line + message(" (", threads(), threads() == 1 ? " thread)" : " threads)");
+  int matmuls = 0;
+  std::map<std::string, int> counts;
+  std::set<std::string> attention;
+  for (const Plan::StepName& step : decode.steps()) {
+    // Kernels describe themselves as "name: detail"; a matmul's detail is the generated code, which says more.
+    const size_t colon = step.kernel.find(": ");
+    if (step.op == "attention") attention.emplace(step.kernel.substr(0, colon));
+    if (step.op != "matmul" && step.op != "matmul_q") continue;
+    ++matmuls;
+    ++counts[std::string(colon == std::string_view::npos ? step.kernel : step.kernel.substr(colon + 2))];
+  }
+  std::string line = message(name(options_.max_isa), ", ", threads(), threads() == 1 ? " thread" : " threads");
+  const auto most = std::max_element(counts.begin(), counts.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  if (most != counts.end()) line += message("; ", most->second, " of ", matmuls, " matmuls per token in ", most->first);
+  for (const std::string& kernel : attention) line += message("; attention in ", kernel);
+  return line;
 }
 
 uint64_t Engine::memory_bytes() const {

@@ -78,7 +78,8 @@ class Engine {
 
   /// The plan for (rows, logit_rows), compiled on first use; valid until the next call of plan() or run().
   Plan& plan(int rows, int logit_rows);
-  /// "avx2: attention_avx2: ..., matmul_q_avx2: gemm_i8_q4s_g32_... (2 threads)": which kernels decoding runs, for start-up.
+  /// "avx2, 2 threads; 120 of 121 matmuls per token in gemm_i8_q4s_...; attention in ...": what decoding runs on, for
+  /// start-up.
   std::string kernels_line() const;
   uint64_t memory_bytes() const;     ///< KV cache and arenas
   /// Of all plans from now on (Plan::set_profile); no plan is dropped while one is set, as its events point into plans.

@@ -89,11 +89,11 @@ std::span<const float> Session::run_prompt(std::span<const int32_t> prompt, Gene
   const size_t shared = std::min(static_cast<size_t>(kept - tokens_.begin()), prompt.size() - 1);
   engine_.truncate(sequence_, static_cast<int64_t>(shared));
   tokens_.resize(shared);
-  result.prompt_tokens = static_cast<int>(prompt.size());
   result.reused_tokens = static_cast<int>(shared);
   std::span<const float> logits;
   std::vector<Row> rows;
   while (tokens_.size() < prompt.size()) {
+    result.prompt_tokens = static_cast<int>(tokens_.size());
     if (cancelled(cancel)) return {};
     const size_t end = std::min(prompt.size(), tokens_.size() + static_cast<size_t>(engine_.chunk()));
     rows.clear();
@@ -102,6 +102,7 @@ std::span<const float> Session::run_prompt(std::span<const int32_t> prompt, Gene
     logits = engine_.run(rows);
     tokens_.assign(prompt.begin(), prompt.begin() + static_cast<std::ptrdiff_t>(end));
   }
+  result.prompt_tokens = static_cast<int>(prompt.size());
   return logits;
 }
 

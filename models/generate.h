@@ -27,7 +27,8 @@ struct GenerateResult {
   std::string text;
   std::vector<int32_t> tokens;        ///< generated, the end token left out
   StopReason reason;
-  int prompt_tokens = 0, reused_tokens = 0, generated_tokens = 0;
+  int prompt_tokens = 0;              ///< a cancelled prompt counts as far as it ran
+  int reused_tokens = 0, generated_tokens = 0;
   double prompt_seconds = 0, generate_seconds = 0;
 };
 

@@ -164,11 +164,25 @@ std::string expand(std::string_view text, std::string_view bos, std::string_view
   return out;
 }
 
-std::string trimmed(std::string_view text) {
+ChatPrompt content(std::string_view text) {
+  return {std::string(text), {{0, text.size()}}};
+}
+
+void append(ChatPrompt& out, const ChatPrompt& part) {
+  const size_t offset = out.text.size();
+  for (const TextRange& range : part.contents)
+    if (range.begin < range.end) out.contents.push_back({offset + range.begin, offset + range.end});
+  out.text += part.text;
+}
+
+ChatPrompt trimmed(ChatPrompt prompt) {
   constexpr std::string_view space = " \t\n\r\v\f";
-  const size_t first = text.find_first_not_of(space);
-  if (first == std::string_view::npos) return "";
-  return std::string(text.substr(first, text.find_last_not_of(space) - first + 1));
+  prompt.text.erase(prompt.text.find_last_not_of(space) + 1);
+  const size_t first = std::min(prompt.text.find_first_not_of(space), prompt.text.size());
+  prompt.text.erase(0, first);
+  const auto moved = [&](size_t at) { return std::min(at - std::min(at, first), prompt.text.size()); };
+  for (TextRange& range : prompt.contents) range = {moved(range.begin), moved(range.end)};
+  return prompt;
 }
 
 std::string without_thinking(std::string_view text) {
@@ -311,46 +325,52 @@ ChatTemplate recognise_chat_template(std::string_view raw) {
 
 ChatFormat recognise_chat_format(std::string_view jinja) { return recognise_chat_template(jinja).format; }
 
-std::string render_chat(const ChatTemplate& chat, std::span<const ChatMessage> messages, bool add_generation_prompt,
-                        std::string_view bos, std::string_view eos) {
+ChatPrompt render_chat_prompt(const ChatTemplate& chat, std::span<const ChatMessage> messages,
+                              bool add_generation_prompt, std::string_view bos, std::string_view eos) {
   check_order(chat, messages);
-  const auto put = [&](std::string_view text) { return expand(text, bos, eos); };
+  const auto own = [&](std::string_view text) { return ChatPrompt{expand(text, bos, eos), {}}; };
   const bool own_turn = chat.system == ChatTemplate::System::turn, given = messages[0].role == "system";
-  std::string system = given ? messages[0].content : chat.default_system;
-  const bool has_system = given || !system.empty() || chat.always_system;
+  const ChatPrompt system = given ? content(messages[0].content) : ChatPrompt{chat.default_system, {}};
+  const bool has_system = given || !system.text.empty() || chat.always_system;
   const size_t last_question = last_user(messages);
   const size_t host = chat.system == ChatTemplate::System::last_user ? last_question : first_user(messages);
   NIBBLE_CHECK(own_turn || !has_system || host < messages.size(), "chat: the ", name(chat.format),
                " template puts the system text into a user message, and there is none");
 
-  std::string out = put(chat.begin);
-  const size_t start = out.size();
-  const auto write = [&](std::string_view before, std::string_view content, std::string_view after) {
-    if (out.size() > start) out += chat.separator;
-    out += put(before);
-    out += content;
-    out += put(after);
+  ChatPrompt out = own(chat.begin);
+  const size_t start = out.text.size();
+  const auto write = [&](std::string_view before, const ChatPrompt& inside, std::string_view after) {
+    if (out.text.size() > start) out.text += chat.separator;
+    append(out, own(before));
+    append(out, inside);
+    append(out, own(after));
   };
-  const auto cut = [&](std::string_view text) { return chat.trims ? trimmed(text) : std::string(text); };
+  const auto cut = [&](ChatPrompt text, bool trims) { return chat.trims || trims ? trimmed(std::move(text)) : text; };
   if (own_turn && has_system)
-    write(chat.before_system, !given ? system : chat.trims_system ? trimmed(system) : cut(system), chat.after_system);
+    write(chat.before_system, given ? cut(system, chat.trims_system) : system, chat.after_system);
   for (size_t i = given ? 1 : 0; i < messages.size(); ++i) {
     const ChatMessage& message = messages[i];
     if (message.role == "system") {
-      write(chat.before_system, cut(message.content), chat.after_system);
+      write(chat.before_system, cut(content(message.content), false), chat.after_system);
     } else if (message.role == "user") {
-      std::string content = message.content;
+      ChatPrompt question;
       if (!own_turn && has_system && i == host)
-        content = put(chat.before_system) + system + put(chat.after_system) + content;
-      write(chat.before_user, cut(content), chat.after_user);
+        for (const ChatPrompt& part : {own(chat.before_system), system, own(chat.after_system)}) append(question, part);
+      append(question, content(message.content));
+      write(chat.before_user, cut(question, false), chat.after_user);
     } else {
-      std::string content = message.content;
-      if (chat.drops_thinking && i < last_question) content = without_thinking(content);
-      write(chat.before_assistant, chat.trims_assistant ? trimmed(content) : cut(content), chat.after_assistant);
+      const bool drops = chat.drops_thinking && i < last_question;
+      const ChatPrompt answer = content(drops ? without_thinking(message.content) : message.content);
+      write(chat.before_assistant, cut(answer, chat.trims_assistant), chat.after_assistant);
     }
   }
-  if (add_generation_prompt) out += put(chat.generation);
+  if (add_generation_prompt) append(out, own(chat.generation));
   return out;
+}
+
+std::string render_chat(const ChatTemplate& chat, std::span<const ChatMessage> messages, bool add_generation_prompt,
+                        std::string_view bos, std::string_view eos) {
+  return render_chat_prompt(chat, messages, add_generation_prompt, bos, eos).text;
 }
 
 std::string render_chat(ChatFormat format, std::span<const ChatMessage> messages, bool add_generation_prompt,

@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "models/text/tokenizer.h"
+
 namespace nibble::models {
 
 struct ChatMessage {
@@ -48,9 +50,16 @@ ChatTemplate standard_template(ChatFormat format);
 ChatTemplate recognise_chat_template(std::string_view jinja);
 ChatFormat recognise_chat_format(std::string_view jinja);
 
-/// The prompt, special tokens spelled out in it (encode with parse_special, without BOS when the text begins with it).
+struct ChatPrompt {
+  std::string text;                 ///< control tokens of the template spelled out
+  std::vector<TextRange> contents;  ///< what people and models wrote: control tokens spelled in there are only text
+};
+/// Encode with parse_special and the contents as plain ranges, without BOS when the template begins with it.
 /// With add_generation_prompt it ends where the assistant's answer begins. Throws Error for unknown roles or an order
 /// that the family forbids.
+ChatPrompt render_chat_prompt(const ChatTemplate& chat, std::span<const ChatMessage> messages,
+                              bool add_generation_prompt, std::string_view bos = "", std::string_view eos = "");
+/// The text alone.
 std::string render_chat(const ChatTemplate& chat, std::span<const ChatMessage> messages, bool add_generation_prompt,
                         std::string_view bos = "", std::string_view eos = "");
 /// The same with standard_template(format).

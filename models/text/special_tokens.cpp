@@ -1,7 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "models/text/special_tokens.h"
 
+#include <algorithm>
+
 namespace nibble::models {
+
+namespace {
+bool touches(std::span<const TextRange> ranges, size_t begin, size_t end) {
+  const auto after = std::upper_bound(ranges.begin(), ranges.end(), begin,
+                                      [](size_t at, const TextRange& range) { return at < range.end; });
+  return after != ranges.end() && after->begin < end;
+}
+}  // namespace
 
 int32_t SpecialTokens::child(int32_t node, char byte) const {
   int32_t at = nodes_[static_cast<size_t>(node)].child;
@@ -30,14 +40,15 @@ void SpecialTokens::add(std::string_view text, int32_t id, bool always) {
   nodes_[static_cast<size_t>(node)].always = always;
 }
 
-SpecialTokens::Match SpecialTokens::next(std::string_view text, size_t from, bool only_always) const {
+SpecialTokens::Match SpecialTokens::next(std::string_view text, size_t from, bool only_always,
+                                       std::span<const TextRange> plain) const {
   for (size_t at = from; at < text.size(); ++at) {
     int32_t node = roots_[static_cast<uint8_t>(text[at])];
     if (node < 0) continue;
     Match best{text.size(), 0, -1};
     for (size_t end = at + 1; node >= 0; ++end) {
       const Node& here = nodes_[static_cast<size_t>(node)];
-      if (here.id >= 0 && (here.always || !only_always)) best = {at, end - at, here.id};
+      if (here.id >= 0 && (here.always || (!only_always && !touches(plain, at, end)))) best = {at, end - at, here.id};
       if (end == text.size()) break;
       node = child(node, text[end]);
     }

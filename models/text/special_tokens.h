@@ -4,8 +4,11 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string_view>
 #include <vector>
+
+#include "models/text/tokenizer.h"
 
 namespace nibble::models {
 
@@ -21,8 +24,9 @@ class SpecialTokens {
     size_t length;
     int32_t id;
   };
-  /// The first match at or after `from`; at == text.size() when there is none.
-  Match next(std::string_view text, size_t from, bool only_always) const;
+  /// The first match at or after `from`; at == text.size() when there is none. In the rising ranges `plain` only tokens
+  /// added with `always` match.
+  Match next(std::string_view text, size_t from, bool only_always, std::span<const TextRange> plain = {}) const;
 
  private:
   struct Node {

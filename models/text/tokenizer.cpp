@@ -57,7 +57,7 @@ std::vector<int32_t> TokenizerBase::encode(std::string_view text, const EncodeOp
   if (options.add_bos && add_bos_) out.push_back(bos_);
   size_t at = 0;
   while (at < text.size()) {
-    const SpecialTokens::Match match = special_.next(text, at, !options.parse_special);
+    const SpecialTokens::Match match = special_.next(text, at, !options.parse_special, options.plain);
     if (match.at > at) encode_text(text.substr(at, match.at - at), out);
     if (match.id >= 0) out.push_back(match.id);
     at = match.at + match.length;

@@ -13,9 +13,14 @@ namespace nibble::models {
 
 class Gguf;
 
+struct TextRange {
+  size_t begin, end;  ///< bytes [begin, end)
+};
+
 struct EncodeOptions {
   bool add_bos = true;        ///< as the model's file says it wants (BOS and EOS rules)
   bool parse_special = true;  ///< control tokens written in the text ("<|im_end|>") become those tokens
+  std::span<const TextRange> plain = {};  ///< rising ranges; a control token that would touch one stays text
 };
 
 /// Immutable and thread safe.

@@ -87,7 +87,8 @@ TEST(Cli, RefusesBadUsageWithCodeTwo) {
         "run -m x -p a -n -2", "run -m x -p a -t 0", "run -m x -p a -t 99999999999999999999", "run -m x -p a -c 0",
         "run -m x -p a --max-isa mmx", "run -m x -p a -f b", "run -m x -p a --system s", "run -m x -p a --seed -2",
         "run -m x -p a --repeat-penalty 0", "run -m x stray", "chat -m x --template no-such", "eval -m x",
-        "eval -m x --tokens one", "perplexity -m x", "perplexity -m x -f y --chunks -2", "bench -m x -o xml",
+        "eval -m x --tokens one", "eval -m x --tokens ''", "eval -m x --tokens 1,-3", "eval -m x --tokens 1,2.5",
+        "run -m x -p a --stop ''", "perplexity -m x -f y -c 3", "perplexity -m x", "perplexity -m x -f y --chunks -2", "bench -m x -o xml",
         "bench -m x -p -1", "bench -m x -r 0", "kernels -o file", "inspect", "tokenize"}) {
     const Outcome refused = nibble(arguments);
     EXPECT_EQ(refused.code, 2) << arguments << ": " << refused.error;
@@ -95,6 +96,11 @@ TEST(Cli, RefusesBadUsageWithCodeTwo) {
     EXPECT_EQ(refused.error.find('\n'), refused.error.size() - 1) << arguments << ": one line, found " << refused.error;
     EXPECT_EQ(refused.out, "") << arguments;
   }
+}
+
+TEST(Cli, BoundsAreSaidInFull) {
+  EXPECT_TRUE(contains(nibble("run -m x -p a -c 0").error, "between 1 and 16777216, found '0'"));
+  EXPECT_TRUE(contains(nibble("run -m x -p a --repeat-penalty 0").error, "between 0.01 and 100, found '0'"));
 }
 
 TEST(Cli, ErrorsAreOneLineAndCodeOne) {
@@ -105,7 +111,8 @@ TEST(Cli, ErrorsAreOneLineAndCodeOne) {
        {"run -p a -m " + (dir / "absent.gguf"), "run -p a -m " + (dir / "empty.gguf"), "run -p a -m " + (dir / "text.gguf"),
         "run -p a -m " + dir.path(), "chat -m " + (dir / "absent.gguf"), "inspect -m " + (dir / "text.gguf"),
         "tokenize a -m " + (dir / "text.gguf"), "eval --tokens 1 -m " + (dir / "text.gguf"),
-        "perplexity -f " + (dir / "absent.txt") + " -m x", "bench -m " + (dir / "absent.gguf"),
+        "perplexity -f " + (dir / "absent.txt") + " -m x", "bench -m " + (dir / "absent.gguf"), "bench -p 0 -n 0 -m " + (dir / "absent.gguf"),
+        "eval --tokens 1,2,3 -c 2 -m " + (dir / "absent.gguf"),
         std::string("kernels --emit no_such_kernel"), std::string("kernels --isa mmx")}) {
     const Outcome failed = nibble(arguments + " </dev/null");
     EXPECT_EQ(failed.code, 1) << arguments << ": " << failed.error;
@@ -113,6 +120,8 @@ TEST(Cli, ErrorsAreOneLineAndCodeOne) {
     EXPECT_EQ(failed.error.find('\n'), failed.error.size() - 1) << arguments << ": one line, found " << failed.error;
   }
   EXPECT_TRUE(contains(nibble("run -p a -m " + (dir / "absent.gguf")).error, "absent.gguf"));
+  EXPECT_TRUE(contains(nibble("bench -p 0 -n 0 -m x").error, "nothing to measure"));
+  EXPECT_TRUE(contains(nibble("eval --tokens 1,2,3 -c 2 -m x").error, "3 tokens do not fit"));
 }
 
 TEST(Cli, DemoRefusesOtherArchitectures) {
@@ -154,8 +163,32 @@ TEST(Cli, RunIsReproducible) {
   EXPECT_GT(first.out.size(), 24u);
   EXPECT_EQ(first.out, second.out);
   EXPECT_EQ(piped.code, 0) << piped.error;
+  EXPECT_EQ(piped.out, first.out) << "the line feed at the end is no part of the prompt";
   EXPECT_TRUE(contains(first.error, "kernels: "));
   EXPECT_TRUE(contains(first.error, "tokens/s"));
+}
+
+TEST(Cli, RunSaysWhenNobodyCanTakeTheAnswer) {
+  NIBBLE_NEED_TINY_MODEL();
+  if (!std::filesystem::exists("/dev/full")) GTEST_SKIP() << "no /dev/full";
+  const Outcome failed = nibble("run -m " + model + " -p Once -n 4 >/dev/full");
+  EXPECT_EQ(failed.code, 1);
+  EXPECT_TRUE(contains(failed.error, "error: cannot write to standard output")) << failed.error;
+}
+
+TEST(Cli, RunSaysWhenTheContextIsLargerThanTheModels) {
+  NIBBLE_NEED_TINY_MODEL();
+  const Outcome small = nibble("run -m " + model + " -p Once -n 1 -c 32"), large = nibble("run -m " + model + " -p Once -n 1 -c 100000");
+  EXPECT_EQ(large.code, 0) << large.error;
+  EXPECT_FALSE(contains(small.error, "note: the model was made for")) << small.error;
+  EXPECT_TRUE(contains(large.error, "note: the model was made for")) << large.error;
+}
+
+TEST(Cli, AnEmptyPromptIsAPrompt) {
+  NIBBLE_NEED_TINY_MODEL();
+  EXPECT_EQ(nibble("run -m " + model + " -n 4 --temp 0 -p '' <<'end'\nOnce upon a time\nend").out,
+            nibble("run -m " + model + " -n 4 --temp 0 </dev/null").out)
+      << "-p '' does not read standard input";
 }
 
 TEST(Cli, RunSaysWhenThePromptDoesNotFit) {
@@ -163,6 +196,7 @@ TEST(Cli, RunSaysWhenThePromptDoesNotFit) {
   const Outcome failed = nibble("run -m " + model + " -p 'one two three four five six seven eight nine ten' -c 4 -n 4");
   EXPECT_EQ(failed.code, 1);
   EXPECT_TRUE(contains(failed.error, "context")) << failed.error;
+  EXPECT_TRUE(contains(failed.error, "-c")) << failed.error;
 }
 
 TEST(Cli, InterruptStopsRunWithCode130) {

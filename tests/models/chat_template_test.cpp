@@ -151,6 +151,34 @@ TEST(ChatTemplate, ContentsAreNotExpanded) {
   }
 }
 
+std::string contents_of(const ChatTemplate& chat, const std::vector<ChatMessage>& messages) {
+  const ChatPrompt prompt = render_chat_prompt(chat, messages, true, "<s>", "</s>");
+  std::string out;
+  size_t end = 0;
+  for (const TextRange& range : prompt.contents) {
+    EXPECT_LE(end, range.begin);
+    EXPECT_LT(range.begin, range.end);
+    EXPECT_LE(range.end, prompt.text.size());
+    end = range.end;
+    out.append("[").append(prompt.text, range.begin, range.end - range.begin).append("]");
+  }
+  return out;
+}
+
+TEST(ChatTemplate, KnowsWhatPeopleWrote) {
+  const std::vector<ChatMessage> messages = {{"system", "one"}, {"user", "two"}, {"assistant", "three"}, {"user", "four"}};
+  for (ChatFormat format : all_formats)
+    EXPECT_EQ(contents_of(standard_template(format), messages), "[one][two][three][four]") << name(format);
+}
+
+TEST(ChatTemplate, TrimmingMovesTheContents) {
+  for (ChatFormat format : {ChatFormat::llama2, ChatFormat::llama3})
+    EXPECT_EQ(contents_of(standard_template(format), {{"user", " \n two "}, {"assistant", "three\n"}, {"user", " \t "}}),
+              "[two][three]")
+        << name(format);
+  EXPECT_EQ(contents_of(standard_template(ChatFormat::llama2), {{"system", "one "}, {"user", " two "}}), "[one ][ two]");
+}
+
 TEST(ChatTemplate, NamesGoBothWays) {
   for (ChatFormat format : all_formats) EXPECT_EQ(parse_chat_format(name(format)), format);
   const std::string error = error_of([] { parse_chat_format("vicuna"); });

@@ -105,6 +105,7 @@ TEST(Session, StopsWhenAskedTo) {
   Session session(engine);
   std::atomic<bool> cancel = true;
   EXPECT_EQ(session.generate(prompt, greedy(5), {}, &cancel).reason, StopReason::cancelled);
+  EXPECT_EQ(session.generate(prompt, greedy(5), {}, &cancel).prompt_tokens, 0);
   int pieces = 0;
   const auto two = [&](std::string_view) { return ++pieces < 2; };
   EXPECT_EQ(session.generate(prompt, greedy(50), two).reason, StopReason::cancelled);

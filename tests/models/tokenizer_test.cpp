@@ -294,6 +294,26 @@ TEST(TokenizerSpecial, TokensInTheTextAreFoundLongestFirst) {
   EXPECT_THROW(t->piece(t->vocab()), Error);
 }
 
+TEST(TokenizerSpecial, PlainRangesHoldNoControlTokens) {
+  TinyVocabulary v = tiny_bpe({});
+  const int32_t end = v.add("<end>", 3), longer = v.add("<end><end>", 3), own = v.add("<own>", 4);
+  const auto t = load(v.writer("gpt2"));
+  const auto found = [&](std::string_view text, std::vector<TextRange> ranges) {
+    std::vector<int32_t> out;
+    for (int32_t id : t->encode(text, {.add_bos = true, .parse_special = true, .plain = ranges}))
+      if (id >= end) out.push_back(id);
+    return out;
+  };
+  EXPECT_EQ(found("<end>a<end>", {}), (Ids{end, end}));
+  EXPECT_EQ(found("<end>a<end>", {{0, 5}}), (Ids{end}));
+  EXPECT_EQ(found("<end>a<end>", {{5, 6}}), (Ids{end, end})) << "only touching the neighbours";
+  EXPECT_EQ(found("<end>a<end>", {{0, 1}, {10, 11}}), (Ids{})) << "one byte is enough, at either end";
+  EXPECT_EQ(found("<end><end>", {}), (Ids{longer}));
+  EXPECT_EQ(found("<end><end>", {{5, 10}}), (Ids{end})) << "the longest that stays outside";
+  EXPECT_EQ(found("<end>a<own>", {{0, 11}}), (Ids{own})) << "user-defined tokens are ordinary text";
+  EXPECT_EQ(t->decode(t->encode("<end>a", {.add_bos = true, .parse_special = true, .plain = std::vector<TextRange>{{0, 6}}})), "<end>a");
+}
+
 TEST(TokenizerSpecial, BosAndEosFollowTheFileAndTheKind) {
   const TinyVocabulary spm = tiny_spm();
   EXPECT_EQ(load(spm.writer("llama"))->encode(""), (Ids{1})) << "SentencePiece adds BOS unless told otherwise";
