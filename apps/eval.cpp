@@ -5,6 +5,7 @@
 #include <CLI/Formatter.hpp>
 
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <memory>
 #include <numeric>
@@ -22,10 +23,21 @@ namespace {
 
 struct EvalFlags {
   ModelFlags model;
-  std::vector<int32_t> tokens;
-  std::string logits;
+  std::string tokens, logits;
   bool last = false;
 };
+
+/// "1,15043": nothing may be missing between the commas.
+std::vector<int32_t> read_ids(std::string_view text) {
+  std::vector<int32_t> ids;
+  for (const char *at = text.data(), *end = at + text.size();; ++at) {
+    const auto [rest, error] = std::from_chars(at, end, ids.emplace_back());
+    NIBBLE_CHECK(error == std::errc() && (rest == end || *rest == ',') && ids.back() >= 0,
+                 "expected token ids separated by commas, found '", text, "'");
+    at = rest;
+    if (at == end) return ids;
+  }
+}
 
 void print_best(std::span<const float> row, const models::Tokenizer* tokenizer) {
   std::vector<int32_t> ids(row.size());
@@ -46,7 +58,8 @@ bool has_tokenizer(const std::string& path) {
 }
 
 int eval(const EvalFlags& flags) {
-  const auto count = static_cast<int64_t>(flags.tokens.size());
+  const std::vector<int32_t> tokens = read_ids(flags.tokens);
+  const auto count = static_cast<int64_t>(tokens.size());
   NIBBLE_CHECK(flags.model.context == 0 || count <= flags.model.context, count, " tokens do not fit into the context of -c ",
                flags.model.context);
   const auto model = load_model(flags.model, has_tokenizer(flags.model.model));
@@ -55,8 +68,8 @@ int eval(const EvalFlags& flags) {
   const auto engine = make_engine(model, sized);
   print_start(*engine);
   std::vector<models::Row> rows;
-  for (size_t i = 0; i < flags.tokens.size(); ++i)
-    rows.push_back({flags.tokens[i], static_cast<int32_t>(i), 0, !flags.last || i + 1 == flags.tokens.size()});
+  for (size_t i = 0; i < tokens.size(); ++i)
+    rows.push_back({tokens[i], static_cast<int32_t>(i), 0, !flags.last || i + 1 == tokens.size()});
   const std::span<const float> logits = engine->run(rows);
   const auto vocab = static_cast<size_t>(model->config.vocab);
   if (!flags.logits.empty()) write_npy(flags.logits, logits, logits.size() / vocab, vocab);
@@ -70,8 +83,15 @@ Action setup_eval(CLI::App& app) {
   auto flags = std::make_shared<EvalFlags>();
   add_model_flag(app, flags->model);
   app.add_option("--tokens", flags->tokens, "Token ids, separated by commas; no begin token is added")
-      ->type_name("ID,ID,...")->delimiter(',')->allow_extra_args(false)->required()
-      ->check(between(0, 0x7fffffff));
+      ->type_name("ID,ID,...")->required()
+      ->check([](const std::string& text) -> std::string {
+        try {
+          read_ids(text);
+          return {};
+        } catch (const Error& error) {
+          return error.what();
+        }
+      });
   app.add_option("--logits", flags->logits, "Save the logits here: NumPy, float32, (rows, vocabulary)")->type_name("FILE.npy");
   app.add_flag("--last", flags->last, "Logits of the last token only");
   add_engine_flags(app, flags->model);

@@ -87,7 +87,8 @@ TEST(Cli, RefusesBadUsageWithCodeTwo) {
         "run -m x -p a -n -2", "run -m x -p a -t 0", "run -m x -p a -t 99999999999999999999", "run -m x -p a -c 0",
         "run -m x -p a --max-isa mmx", "run -m x -p a -f b", "run -m x -p a --system s", "run -m x -p a --seed -2",
         "run -m x -p a --repeat-penalty 0", "run -m x stray", "chat -m x --template no-such", "eval -m x",
-        "eval -m x --tokens one", "eval -m x --tokens ''", "eval -m x --tokens 1,-3", "eval -m x --tokens 1,2.5",
+        "eval -m x --tokens one", "eval -m x --tokens ''", "eval -m x --tokens 1,-3", "eval -m x --tokens 1,,3",
+        "eval -m x --tokens 1,3,", "eval -m x --tokens 99999999999", "eval -m x --tokens 1,2.5",
         "run -m x -p a --stop ''", "perplexity -m x -f y -c 3", "perplexity -m x", "perplexity -m x -f y --chunks -2", "bench -m x -o xml",
         "bench -m x -p -1", "bench -m x -r 0", "kernels -o file", "inspect", "tokenize"}) {
     const Outcome refused = nibble(arguments);
