@@ -12,7 +12,8 @@ fi
 scripts/setup.sh
 cmake --preset release -DNIBBLE_TESTS=OFF -DNIBBLE_BENCH=OFF >/dev/null
 echo "building (a few minutes the first time) ..." >&2
-cmake --build --preset release --target nibble >/dev/null
+log=build/release/build.log
+cmake --build --preset release --target nibble >"$log" 2>&1 || { tail -n 40 "$log" >&2; exit 1; }
 
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/nibble"
 model="$cache/SmolLM2-135M-Instruct.Q4_1.gguf"

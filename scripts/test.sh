@@ -8,5 +8,7 @@ cd "$(dirname "$0")/.."
 scripts/setup.sh
 cmake -S . -B build/test -G Ninja -DCMAKE_BUILD_TYPE=Release -DNIBBLE_WERROR="${NIBBLE_WERROR:-OFF}" >/dev/null
 echo "building (some minutes the first time) ..."
-cmake --build build/test | tail -n 3
+log=build/test/build.log
+cmake --build build/test >"$log" 2>&1 || { tail -n 40 "$log"; exit 1; }
+tail -n 1 "$log"
 ctest --test-dir build/test --output-on-failure "$@"
