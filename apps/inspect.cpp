@@ -134,7 +134,8 @@ void print_text(const Gguf& gguf, const Summary& s, const InspectFlags& flags) {
                 human_bytes(s.packed_bytes).c_str(), human_bytes(s.kv_bytes).c_str(), static_cast<long long>(s.context),
                 human_bytes(s.packed_bytes + s.kv_bytes).c_str());
   } else {
-    std::printf("memory:      %s weights; not a model that can be run: %s\n", human_bytes(s.packed_bytes).c_str(), s.cannot_run.c_str());
+    std::printf("memory:      %s weights; not a model that can be run: %s\n", human_bytes(s.packed_bytes).c_str(),
+                printable(s.cannot_run, 400).c_str());
   }
   for (const std::string& warning : gguf.warnings()) std::printf("warning:     %s\n", warning.c_str());
   std::printf("\nmetadata\n");

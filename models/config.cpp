@@ -13,7 +13,7 @@ namespace nibble::models {
 namespace {
 
 // Far above any model, low enough that products of two of them can't overflow.
-constexpr int64_t max_layers = 4096, max_heads = 4096, max_width = 1 << 20, max_vocab = 1 << 24, max_context = 1 << 28;
+constexpr int64_t max_layers = 4096, max_heads = 4096, max_width = 1 << 20, max_context = 1 << 28;
 
 int read_int(const Metadata& m, std::string_view keys, int64_t high) {
   return static_cast<int>(m.need_int(keys, 1, high));

@@ -9,6 +9,9 @@
 
 namespace nibble::models {
 
+/// Far above any vocabulary; token ids and sizes of logits are computed in int.
+inline constexpr int max_vocab = 1 << 24;
+
 /// Sizes, rope and window under their usual keys, checked against each other; `norm_eps` and `pairing` are left to the
 /// architecture, `vocab` is 0 when the file does not say. Throws Error naming the file and the key.
 Config read_config(const Metadata& metadata);

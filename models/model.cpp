@@ -2,6 +2,7 @@
 // Model::load: file -> architecture, config, tokenizer and packed weights.
 #include <map>
 
+#include "models/config.h"
 #include "models/decoder.h"
 #include "models/io/gguf.h"
 #include "models/io/metadata.h"
@@ -29,13 +30,18 @@ const Arch& arch_of(const Metadata& metadata, const std::string& wanted) {
 }
 
 /// The rows of the embedding matrix, under any of its names.
-int64_t embedding_rows(const Gguf& gguf, const Arch& arch) {
+int embedding_rows(const Gguf& gguf, const Arch& arch) {
   for (const Name& name : arch.names) {
     if (name.name != "embedding") continue;
     std::string_view paths = name.paths;
     while (!paths.empty()) {
       const size_t bar = paths.find('|');
-      if (const GgufTensor* tensor = gguf.tensor(std::string(paths.substr(0, bar)) + ".weight")) return tensor->shape[0];
+      if (const GgufTensor* tensor = gguf.tensor(std::string(paths.substr(0, bar)) + ".weight")) {
+        const int64_t rows = tensor->shape[0];
+        NIBBLE_CHECK(rows <= max_vocab, gguf.path(), ": tensor ", tensor->name, ": expected at most ", max_vocab,
+                     " rows, found ", rows);
+        return static_cast<int>(rows);
+      }
       paths.remove_prefix(bar == std::string_view::npos ? paths.size() : bar + 1);
     }
   }
@@ -84,7 +90,7 @@ std::shared_ptr<const Model> Model::load(const std::string& path, const LoadOpti
   model->chat_template = metadata.get_string("tokenizer.chat_template", "");
   model->file_bytes = gguf.file_bytes();
   model->config = model->arch->config(metadata);
-  if (model->config.vocab == 0) model->config.vocab = static_cast<int>(embedding_rows(gguf, *model->arch));
+  if (model->config.vocab == 0) model->config.vocab = embedding_rows(gguf, *model->arch);
   if (options.need_tokenizer) model->tokenizer = Tokenizer::from_gguf(gguf);
   check_vocabulary(gguf, model->config, model->tokenizer.get());
   ThreadPool pool(options.threads > 0 ? options.threads : default_threads());

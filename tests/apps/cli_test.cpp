@@ -125,6 +125,20 @@ TEST(Cli, ErrorsAreOneLineAndCodeOne) {
   EXPECT_TRUE(contains(nibble("eval --tokens 1,2,3 -c 2 -m x").error, "3 tokens do not fit"));
 }
 
+TEST(Cli, NamesFromFilesCannotSteerTheTerminal) {
+  test::TempDir dir;
+  test::GgufWriter().str("general.architecture", "a\x1b[31m\rb\nc" + std::string(1 << 16, 'd')).save(dir / "a.gguf");
+  const Outcome run = nibble("run -p a -m " + (dir / "a.gguf")), inspect = nibble("inspect -m " + (dir / "a.gguf"));
+  EXPECT_EQ(run.code, 1);
+  EXPECT_EQ(inspect.code, 0) << inspect.error;
+  for (const std::string& text : {run.error, inspect.out}) {
+    EXPECT_TRUE(contains(text, "a?[31m?b")) << text;
+    EXPECT_EQ(text.find_first_of("\x1b\r"), std::string::npos) << text;
+    EXPECT_LT(text.size(), 8192u);
+  }
+  EXPECT_EQ(run.error.find('\n'), run.error.size() - 1) << run.error;
+}
+
 TEST(Cli, DemoRefusesOtherArchitectures) {
   test::TempDir dir;
   test::GgufWriter().str("general.architecture", "llama").save(dir / "a.gguf");

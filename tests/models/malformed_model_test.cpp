@@ -101,6 +101,14 @@ std::vector<Case> cases() {
          sizes("token_embd.weight", {32, 290})(w);
        },
        {"290", "300"}},
+      {"EmbeddingEndless",
+       [](GgufWriter& w) {
+         test::erase_value(w, "llama.vocab_size");
+         test::erase_tensor(w, "token_embd.weight");
+         constexpr uint64_t rows = (1 << 24) + 32;
+         w.tensor("token_embd.weight", {rows}, GgufWriter::q4_0, std::string(rows / 32 * 18, '\0'));
+       },
+       {"token_embd.weight", "16777216", "16777248"}},
       {"ValueLengthDiffers", u32("llama.attention.value_length", 16), {"value_length", "16"}},
       {"ScalingUnknown", str("llama.rope.scaling.type", "magic"), {"rope.scaling.type", "magic"}},
       {"ScalingFactorZero",
