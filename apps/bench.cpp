@@ -143,16 +143,24 @@ class Bench {
     if (profiled) profile.reserve(profile_events);
     measure(engine, row, flags_.repetitions, profiled ? &profile : nullptr);
     // Rendered while the engine, whose plans own the names, is alive.
-    if (flags_.profile) profiles_ += "\n" + row.test() + ", " + std::to_string(threads) + " threads\n" + profile.table();
-    if (!flags_.trace.empty()) add_trace(profile);
+    const std::string title = row.test() + ", " + std::to_string(threads) + " threads";
+    if (flags_.profile) profiles_ += "\n" + title + "\n" + profile.table();
+    if (!flags_.trace.empty()) add_trace(title, profile);
     if (!flags_.no_peak) row.peak = peaks_.speed(*model_, row);
     std::fprintf(stderr, "%s, %d threads: %.2f tokens/s\n", row.test().c_str(), threads, row.speeds().back());
     rows_.push_back(row);
   }
 
-  void add_trace(const Profile& profile) {
-    nlohmann::json events = nlohmann::json::parse(profile.chrome_trace()).at("traceEvents");
-    for (nlohmann::json& event : events) trace_["traceEvents"].push_back(std::move(event));
+  /// A process of its own per test: each trace begins at time 0, so they would lie on top of each other.
+  void add_trace(const std::string& title, const Profile& profile) {
+    nlohmann::json trace = nlohmann::json::parse(profile.chrome_trace());
+    const size_t process = rows_.size();
+    nlohmann::json& all = trace_["traceEvents"];
+    all.push_back({{"name", "process_name"}, {"ph", "M"}, {"pid", process}, {"args", {{"name", title}}}});
+    for (nlohmann::json& event : trace.at("traceEvents")) {
+      event["pid"] = process;
+      all.push_back(std::move(event));
+    }
   }
 
   void save_trace() const {

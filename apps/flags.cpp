@@ -86,7 +86,7 @@ std::unique_ptr<models::Engine> make_engine(std::shared_ptr<const models::Model>
   return std::make_unique<models::Engine>(std::move(model), options);
 }
 
-void print_start(const models::Engine& engine) {
+void print_start(models::Engine& engine) {
   const models::Model& model = engine.model();
   std::fprintf(stderr, "model:   %s (%s, %s, %s parameters, %s)\n", printable(model.name).c_str(),
                std::string(model.arch->name).c_str(), model.format.c_str(), human_count(model.parameters).c_str(),
@@ -95,6 +95,8 @@ void print_start(const models::Engine& engine) {
   if (engine.context() > model.config.context)
     std::fprintf(stderr, "note: the model was made for %d positions, fewer than -c %lld\n", model.config.context,
                  static_cast<long long>(engine.context()));
+  const char* explain = std::getenv("NIBBLE_EXPLAIN");
+  if (explain != nullptr && std::strcmp(explain, "1") == 0) std::fputs(engine.plan(1, 1).explain().c_str(), stderr);
 }
 
 void add_generate_flags(CLI::App& app, GenerateFlags& flags) {

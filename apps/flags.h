@@ -32,8 +32,8 @@ void add_engine_flags(CLI::App& app, ModelFlags& flags);
 /// Loads with progress on stderr.
 std::shared_ptr<const models::Model> load_model(const ModelFlags& flags, bool need_tokenizer = true);
 std::unique_ptr<models::Engine> make_engine(std::shared_ptr<const models::Model> model, const ModelFlags& flags);
-/// One line about the model and one about the kernels, on stderr.
-void print_start(const models::Engine& engine);
+/// One line about the model and one about the kernels, on stderr; with NIBBLE_EXPLAIN=1 also the plan of decoding.
+void print_start(models::Engine& engine);
 
 struct GenerateFlags {
   models::GenerateOptions options;

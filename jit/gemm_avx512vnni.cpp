@@ -7,44 +7,9 @@
 // 4 rows x 32 columns (few rows, packed): zmm0-7 sums | zmm8-9 weights | zmm10 broadcast | zmm11 temp | t, totals and
 // masks in the rest. Inner loop per four k, panels p and rows r:
 //   vpsrlw w_p, [codes + p * stride], 4; vpandd w_p, w_p, mask; vpbroadcastd b, [act + 4 r]; vpdpbusd s_rp, w_p, b
-#include "jit/gemm_emitter.h"
+#include "jit/gemm_vnni.h"
 
 namespace nibble::jit {
-
-namespace {
-
-class Avx512VnniEmitter : public GemmEmitter {
- public:
-  using GemmEmitter::GemmEmitter;
-
- private:
-  Needs needs() const override { return {}; }
-  bool sums_include_int_sums() const override { return true; }
-
-  void begin_group(int a, int g) override {
-    for (int r = 0; r < rows_; ++r) {
-      for (int v = 0; v < vectors_; ++v) {
-        if (shape_.int_sums) {
-          vpbroadcastd(sum(r, v), act_int_sum(r, a, g));
-        } else {
-          zero(sum(r, v));
-        }
-      }
-    }
-  }
-
-  void add_steps(int step, int steps, bool, bool) override {
-    for (int s = step; s < step + steps; ++s) {
-      for (int v = 0; v < vectors_; ++v) load_weights(weights(v), temp(), v, s);
-      for (int r = 0; r < rows_; ++r) {
-        vpbroadcastd(broadcast(), act_values(r, s));
-        for (int v = 0; v < vectors_; ++v) vpdpbusd(sum(r, v), weights(v), broadcast());
-      }
-    }
-  }
-};
-
-}  // namespace
 
 extern const MicroKernel kernel_avx512vnni;
 const MicroKernel kernel_avx512vnni = {
@@ -55,7 +20,7 @@ const MicroKernel kernel_avx512vnni = {
     .panel_panels = 3,
     .packed_limit = [](const QuantLayout&) { return 8; },
     .rejects = rejects_layout,
-    .emit = [](const GemmKey& key) { return key.rows == 0 ? emit_expander(key) : Avx512VnniEmitter(key).emit(); },
+    .emit = [](const GemmKey& key) { return key.rows == 0 ? emit_expander(key) : VnniEmitter(key).emit(); },
 };
 
 }  // namespace nibble::jit

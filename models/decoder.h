@@ -80,7 +80,7 @@ class Engine {
   Plan& plan(int rows, int logit_rows);
   /// "avx2, 2 threads; 120 of 121 matmuls per token in gemm_i8_q4s_...; attention in ...": what decoding runs on, for
   /// start-up.
-  std::string kernels_line() const;
+  std::string kernels_line();
   uint64_t memory_bytes() const;     ///< KV cache and arenas
   /// Of all plans from now on (Plan::set_profile); no plan is dropped while one is set, as its events point into plans.
   void set_profile(Profile* profile);

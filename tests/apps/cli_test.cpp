@@ -3,37 +3,20 @@
 #include <gtest/gtest.h>
 
 #include <array>
-#include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include <sys/wait.h>
-
+#include "tests/support/command.h"
 #include "tests/support/gguf_writer.h"
 
 namespace nibble {
 namespace {
 
-struct Outcome {
-  int code = -1;
-  std::string out, error;
-};
+using test::Outcome;
 
-/// Runs `nibble <arguments>` through the shell; arguments are quoted by the caller.
 Outcome nibble(const std::string& arguments, const std::string& program = "nibble") {
-  test::TempDir dir;
-  // In braces on lines of their own, so that the arguments may hold a here-document.
-  const std::string command = "{\n" NIBBLE_BINARY_DIR "/" + program + " " + arguments + "\n} 2>" + (dir / "error");
-  Outcome outcome;
-  std::FILE* pipe = popen(command.c_str(), "r");
-  if (pipe == nullptr) return outcome;
-  std::array<char, 4096> block;
-  for (size_t got = 0; (got = std::fread(block.data(), 1, block.size(), pipe)) > 0;) outcome.out.append(block.data(), got);
-  const int status = pclose(pipe);
-  outcome.code = WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
-  outcome.error = test::read_file(dir / "error");
-  return outcome;
+  return test::run_command("", program, arguments);
 }
 
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
