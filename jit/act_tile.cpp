@@ -51,12 +51,12 @@ int32_t int_sum(const GemmShape& shape, const quant::ActNeeds& needs, int32_t st
 void pack_act_tile(const GemmShape& shape, int rows, const Activations& act, int64_t row, int64_t begin, int64_t end,
                    std::byte* tile) {
   const quant::ActGeometry geometry = quant::act_geometry(act.needs, act.m, act.k);
-  for (int64_t k_begin = begin; k_begin < end; k_begin += quant::act_group, tile += shape.act_bytes) {
-    const int64_t a = k_begin / quant::act_group;
-    const int64_t k_count = std::min<int64_t>(quant::act_group, geometry.k_padded - k_begin);
+  for (int64_t k_begin = begin; k_begin < end; k_begin += quant::max_group, tile += shape.act_bytes) {
+    const int64_t a = k_begin / quant::max_group;
+    const int64_t k_count = std::min<int64_t>(quant::max_group, geometry.k_padded - k_begin);
     interleave(act.data + row * geometry.k_padded + k_begin, geometry.k_padded, rows, k_count / 4, tile);
-    const int64_t group_begin = a * shape.groups_per_act;
-    const int64_t groups = std::min<int64_t>(shape.groups_per_act, geometry.sums_per_row - group_begin);
+    const int64_t group_begin = a * shape.groups_per_record;
+    const int64_t groups = std::min<int64_t>(shape.groups_per_record, geometry.sums_per_row - group_begin);
     for (int64_t g = 0; g < groups; ++g) {
       for (int r = 0; r < rows; ++r) {
         const int64_t at = (row + r) * geometry.sums_per_row + group_begin + g;
@@ -68,9 +68,14 @@ void pack_act_tile(const GemmShape& shape, int rows, const Activations& act, int
         if (shape.int_sums) std::memcpy(tile + shape.act_int_sums + to, &sum, 4);
       }
     }
-    for (int r = 0; r < rows; ++r) {
-      const int64_t at = (row + r) * geometry.scales_per_row + a;
-      std::memcpy(tile + shape.act_scales + r * 4, act.data + geometry.scales_offset + static_cast<size_t>(at) * 4, 4);
+    const int64_t scale_begin = a * shape.scales_per_record;
+    const int64_t scales = std::min<int64_t>(shape.scales_per_record, geometry.scales_per_row - scale_begin);
+    for (int64_t s = 0; s < scales; ++s) {
+      for (int r = 0; r < rows; ++r) {
+        const int64_t at = (row + r) * geometry.scales_per_row + scale_begin + s;
+        std::memcpy(tile + shape.act_scales + (s * rows + r) * 4,
+                    act.data + geometry.scales_offset + static_cast<size_t>(at) * 4, 4);
+      }
     }
   }
 }

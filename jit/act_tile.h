@@ -17,7 +17,7 @@ struct Activations {
 };
 
 /// The records of k in [begin, end) of rows [row, row + rows) into `tile`, one after the other. begin is a multiple of
-/// act_group, end too unless it is k. `shape` is of a key with these rows.
+/// 128, end too unless it is k. `shape` is of a key with these rows.
 void pack_act_tile(const GemmShape& shape, int rows, const Activations& act, int64_t row, int64_t begin, int64_t end,
                    std::byte* tile);
 

@@ -34,7 +34,7 @@ class ExpandEmitter : public Generator {
     unit(nullptr);
     add(codes_, shape_.unit_k / quant::block_k * shape_.code_block_bytes);
     add(scales_, shape_.unit_scale_bytes);
-    add(out_, shape_.unit_k / quant::act_group * shape_.panel_bytes);
+    add(out_, shape_.unit_k / quant::max_group * shape_.panel_bytes);
     dec(units_);
     jnz(loop, T_NEAR);
     L(no_units);
@@ -61,9 +61,9 @@ class ExpandEmitter : public Generator {
   }
 
   void codes(int step) {
-    const int steps_per_act = quant::act_group / 4;
+    const int steps_per_record = quant::max_group / 4;
     const int block = step / 8 * shape_.code_block_bytes;
-    const int out = step / steps_per_act * shape_.panel_bytes + step % steps_per_act * key_.panels * 64;
+    const int out = step / steps_per_record * shape_.panel_bytes + step % steps_per_record * key_.panels * 64;
     for (int at = 0; at < 64; at += vector_bytes()) {
       unpack_.codes(vec(at / 32), vec(2), codes_ + static_cast<size_t>(block + at), step % 8);
       vmovups(ptr[out_ + static_cast<size_t>(out + at)], vec(at / 32));
@@ -72,7 +72,7 @@ class ExpandEmitter : public Generator {
 
   void scales(int group) {
     const int per_record = key_.w.sub_groups ? key_.w.sub_groups : 1;
-    const int a = group / shape_.groups_per_act, g = group % shape_.groups_per_act;
+    const int a = group / shape_.groups_per_record, g = group % shape_.groups_per_record;
     const Xbyak::RegExp record = scales_ + static_cast<size_t>(group / per_record * shape_.scale_bytes);
     for (int column = 0; column < 16; column += vector_floats()) {
       const int out = a * shape_.panel_bytes + g * key_.panels * 64 + column * 4;

@@ -11,7 +11,7 @@ namespace nibble::jit {
 
 namespace {
 constexpr int steps_per_block = quant::block_k / 4;
-constexpr int steps_per_act = quant::act_group / 4;
+constexpr int steps_per_record = quant::max_group / 4;
 // Mean GB/s of one Zen 3 core, one row, cold weights: 512: 18.7, 1024: 18.7, 2048: 20.2, 4096: 18.4, 8192: 16.8.
 constexpr int prefetch_bytes = 2048;
 }  // namespace
@@ -47,7 +47,7 @@ void GemmEmitter::plan_registers() {
   NIBBLE_CHECK(used_ <= vector_count(), name(key_), ": needs ", used_, " vector registers, there are ", vector_count());
   if (n.constant && used_ < vector_count()) constant_ = used_++;
   const int bytes = rows_ * vectors_ * vector_bytes();
-  if (shape_.groups_per_act > 1 && !take_registers(t_)) {
+  if (shape_.groups_per_scale > 1 && !take_registers(t_)) {
     t_.memory = rsp + static_cast<size_t>(frame_);
     frame_ += bytes;
   }
@@ -126,7 +126,7 @@ void GemmEmitter::store_totals() {
 // Packed weights are prefetched `ahead` units ahead; near the end of a panel's codes the stream goes on with the
 // codes of the panels that come next, since a panel's scales lie between them.
 void GemmEmitter::main_loop() {
-  const int acts = shape_.unit_k / quant::act_group;
+  const int acts = shape_.unit_k / quant::max_group;
   const int unit_codes = key_.source == Source::packed ? shape_.unit_k / quant::block_k * shape_.code_block_bytes
                                                        : acts * shape_.panel_bytes;
   const int units_ahead = (prefetch_bytes + unit_codes - 1) / unit_codes;
@@ -159,21 +159,23 @@ void GemmEmitter::main_loop() {
 
 void GemmEmitter::unit(bool tail) {
   Xbyak::Label done;
-  for (int a = 0; a < shape_.unit_k / quant::act_group; ++a) {
-    Xbyak::Label act_done;
-    for (int g = 0; g < shape_.groups_per_act; ++g) group(a, g, tail, act_done);
-    L(act_done);
-    end_act(a);
-    if (tail) {
-      test(tail_, tail_);
-      jz(done, T_NEAR);
+  for (int a = 0; a < shape_.unit_k / quant::max_group; ++a) {
+    for (int s = 0; s < shape_.scales_per_record; ++s) {
+      Xbyak::Label scale_done;
+      for (int g = 0; g < shape_.groups_per_scale; ++g) group(a, s * shape_.groups_per_scale + g, tail, scale_done);
+      L(scale_done);
+      end_scale(a, s);
+      if (tail) {
+        test(tail_, tail_);
+        jz(done, T_NEAR);
+      }
     }
   }
   L(done);
 }
 
-void GemmEmitter::group(int a, int g, bool tail, Xbyak::Label& act_done) {
-  const int steps = shape_.group / 4, first = a * steps_per_act + g * steps;
+void GemmEmitter::group(int a, int g, bool tail, Xbyak::Label& scale_done) {
+  const int steps = shape_.group / 4, first = a * steps_per_record + g * steps;
   Xbyak::Label group_done;
   begin_group(a, g);
   for (int s = 0; s < steps; s += steps_per_block) {
@@ -189,7 +191,7 @@ void GemmEmitter::group(int a, int g, bool tail, Xbyak::Label& act_done) {
   end_group(a, g);
   if (tail && !shape_.whole_rows) {
     dec(tail_);
-    if (g + 1 < shape_.groups_per_act) jz(act_done, T_NEAR);
+    if ((g + 1) % shape_.groups_per_scale != 0) jz(scale_done, T_NEAR);
   }
 }
 
@@ -217,13 +219,13 @@ void GemmEmitter::load_weights(const Xbyak::Xmm& dst, const Xbyak::Xmm& tmp, int
     unpack_.codes(dst, tmp, panel_base(codes_, v) + static_cast<size_t>(block), step % steps_per_block);
     return;
   }
-  const int at = step / steps_per_act * shape_.panel_bytes +
-                 (step % steps_per_act * key_.panels + panel(v)) * 64 + column(v) * 4;
+  const int at = step / steps_per_record * shape_.panel_bytes +
+                 (step % steps_per_record * key_.panels + panel(v)) * 64 + column(v) * 4;
   vmovups(dst, ptr[codes_ + static_cast<size_t>(at)]);
 }
 
 Xbyak::Address GemmEmitter::act_values(int r, int step) const {
-  const int at = step / steps_per_act * shape_.act_bytes + (step % steps_per_act * rows_ + r) * 4;
+  const int at = step / steps_per_record * shape_.act_bytes + (step % steps_per_record * rows_ + r) * 4;
   return ptr[act_ + static_cast<size_t>(at)];
 }
 
@@ -248,7 +250,7 @@ void GemmEmitter::store_partial(const Xbyak::Xmm& s, int r, int v) {
 }
 
 void GemmEmitter::load_scales(int a, int g) {
-  const int groups = a * shape_.groups_per_act + g;
+  const int groups = a * shape_.groups_per_record + g;
   for (int v = 0; v < vectors_; ++v) {
     if (key_.source == Source::panel) {
       const int at = a * shape_.panel_bytes + shape_.panel_d + (g * key_.panels + panel(v)) * 64 + column(v) * 4;
@@ -274,11 +276,12 @@ void GemmEmitter::add_minimum(const Xbyak::Xmm& t, int v, int a, int g) {
   vfmadd231ps(t, broadcast(), ptr[codes_ + static_cast<size_t>(at)]);
 }
 
-// t = fma(float(sum), d, t), the first group of an act_group with t = 0: a product alone, which differs at most in the
+// t = fma(float(sum), d, t), the first group of a scale with t = 0: a product alone, which differs at most in the
 // sign of a zero and that never reaches the total. t stays in sum() when it has no registers.
 void GemmEmitter::end_group(int a, int g) {
   load_scales(a, g);
-  const bool many = shape_.groups_per_act > 1;
+  const bool many = shape_.groups_per_scale > 1;
+  const int in_scale = g % shape_.groups_per_scale;
   for (int r = 0; r < rows_; ++r) {
     const bool add_int = shape_.int_sums && !sums_include_int_sums();
     if (add_int) vpbroadcastd(broadcast(), act_int_sum(r, a, g));
@@ -293,7 +296,7 @@ void GemmEmitter::end_group(int a, int g) {
     for (int v = 0; v < vectors_; ++v) {
       const bool in_register = many && t_.in_registers();
       const Xbyak::Xmm t = in_register ? at(t_, r, v) : sum(r, v);
-      if (g == 0) {
+      if (in_scale == 0) {
         vmulps(t, sum(r, v), weights(v));
       } else if (in_register) {
         vfmadd231ps(t, sum(r, v), weights(v));
@@ -301,17 +304,17 @@ void GemmEmitter::end_group(int a, int g) {
         vfmadd213ps(t, weights(v), memory(t_, r, v));
       }
       if (shape_.minimum) add_minimum(t, v, a, g);
-      if (!in_register && g + 1 < shape_.groups_per_act) vmovups(memory(t_, r, v), t);
+      if (!in_register && in_scale + 1 < shape_.groups_per_scale) vmovups(memory(t_, r, v), t);
     }
   }
 }
 
-void GemmEmitter::end_act(int a) {
+void GemmEmitter::end_scale(int a, int s) {
   for (int r = 0; r < rows_; ++r) {
-    const int scale = a * shape_.act_bytes + shape_.act_scales + r * 4;
+    const int scale = a * shape_.act_bytes + shape_.act_scales + (s * rows_ + r) * 4;
     vbroadcastss(broadcast(), ptr[act_ + static_cast<size_t>(scale)]);
     for (int v = 0; v < vectors_; ++v) {
-      const bool in_register = shape_.groups_per_act > 1 && t_.in_registers();
+      const bool in_register = shape_.groups_per_scale > 1 && t_.in_registers();
       const Xbyak::Xmm t = in_register ? at(t_, r, v) : sum(r, v);
       if (totals_.in_registers()) {
         vfmadd231ps(at(totals_, r, v), t, broadcast());
@@ -331,7 +334,7 @@ const char* rejects_layout(const QuantLayout& w) {
   if (w.sub_groups) {
     const int super = w.group * w.sub_groups;
     if (w.group == 0 || w.zero_point == ZeroPoint::integer) return "super-blocks need a group and no integer zero points";
-    if (super % quant::act_group != 0 && quant::act_group % super != 0) return "super-blocks must fit groups of 128";
+    if (super % quant::max_group != 0 && quant::max_group % super != 0) return "super-blocks must fit groups of 128";
     if (super > 1024) return "super-blocks of at most 1024";
   }
   if (w.codebook && (w.bits != 4 || w.zero_point != ZeroPoint::symmetric)) return "codebooks are of 4 bits, symmetric";

@@ -30,7 +30,7 @@ class GemmEmitter : public Generator {
   virtual Needs needs() const = 0;
   /// Fills the constant register; called only if there is one.
   virtual void load_constant() {}
-  /// Clears or initialises the sums of group `g` of act_group `a` of the unit.
+  /// Clears or initialises the sums of group `g` of record `a` of the unit.
   virtual void begin_group(int a, int g) = 0;
   /// Adds `steps` steps of four k from step `step` of the unit on. `first`: of its group; `last`: none follows for sure.
   /// Leaves the whole sum of the group so far in sum().
@@ -69,11 +69,11 @@ class GemmEmitter : public Generator {
   void store_totals();
   void main_loop();
   void unit(bool tail);
-  void group(int a, int g, bool tail, Xbyak::Label& act_done);
+  void group(int a, int g, bool tail, Xbyak::Label& scale_done);
   void prefetch_block(int block);
   void load_scales(int a, int g);
   void end_group(int a, int g);
-  void end_act(int a);
+  void end_scale(int a, int s);
   void add_minimum(const Xbyak::Xmm& t, int v, int a, int g);
   Xbyak::RegExp panel_base(const Xbyak::Reg64& base, int v) const;
   int column(int v) const { return evex() ? 0 : v % 2 * 8; }

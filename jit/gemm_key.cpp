@@ -47,8 +47,10 @@ GemmShape::GemmShape(const GemmKey& key) {
   const QuantLayout& w = key.w;
   const int rows = key.rows, panels = key.panels;
   whole_rows = w.group == 0;
-  group = whole_rows ? quant::act_group : std::min<int>(w.group, quant::act_group);
-  groups_per_act = quant::act_group / group;
+  group = whole_rows ? quant::max_group : std::min<int>(w.group, quant::max_group);
+  groups_per_record = quant::max_group / group;
+  groups_per_scale = quant::act_group(group) / group;
+  scales_per_record = quant::max_group / quant::act_group(group);
   zero_point = w.codebook ? 128 : 1 << (w.bits - 1);
   signed_codes = key.isa == Isa::avx2 && (w.bits == 8 || w.codebook);
   minimum = w.zero_point != ZeroPoint::symmetric;
@@ -56,7 +58,7 @@ GemmShape::GemmShape(const GemmKey& key) {
   int_sum_factor = minimum ? 128 : -zero_point;
   float_sums = minimum;
 
-  unit_k = std::max(quant::act_group, group * w.sub_groups);
+  unit_k = std::max(quant::max_group, group * w.sub_groups);
   tail_k = whole_rows ? quant::block_k : group;
   code_block_bytes = w.bits * 64;
   const int scale_row = 16 * static_cast<int>(element_bytes(w.scale));
@@ -70,15 +72,15 @@ GemmShape::GemmShape(const GemmKey& key) {
     unit_scale_bytes = unit_k / group * scale_bytes;
   }
 
-  const int sum_bytes = groups_per_act * rows * 4;
-  act_int_sums = quant::act_group * rows;
+  const int sum_bytes = groups_per_record * rows * 4;
+  act_int_sums = quant::max_group * rows;
   act_float_sums = act_int_sums + (int_sums ? sum_bytes : 0);
   act_scales = act_float_sums + (float_sums ? sum_bytes : 0);
-  act_bytes = act_scales + rows * 4;
+  act_bytes = act_scales + scales_per_record * rows * 4;
 
-  panel_d = quant::act_group * panels * 16;
-  panel_m = panel_d + groups_per_act * panels * 64;
-  panel_bytes = panel_m + (minimum ? groups_per_act * panels * 64 : 0);
+  panel_d = quant::max_group * panels * 16;
+  panel_m = panel_d + groups_per_record * panels * 64;
+  panel_bytes = panel_m + (minimum ? groups_per_record * panels * 64 : 0);
 }
 
 }  // namespace nibble::jit

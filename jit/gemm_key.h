@@ -4,10 +4,11 @@
 // A kernel multiplies a tile of `rows` activation rows with `panels` weight panels of 16 columns and adds to a tile of
 // f32 totals, (rows, panels * 16) contiguous. rows == 0 is the expander: packed weights of one panel in, expanded out.
 //
-// Activation tile: per act_group of k one record of `act_bytes`, row r of R innermost:
+// k is cut into records of 128 (the last one shorter).
+// Activation tile: per record `act_bytes`, row r of R innermost:
 //   int8 values[32 steps][R][4]   then, where the weights need them, int32 sums[groups][R], float sums[groups][R],
-//   then float scale[R]
-// Expanded weights, `panels` panels P side by side: per act_group one record of `panel_bytes`:
+//   then float scales[activation groups][R]
+// Expanded weights, `panels` panels P side by side: per record `panel_bytes`:
 //   uint8 codes[32 steps][P][16 columns][4]   float d[groups][P][16]   and with a minimum float m[groups][P][16]
 #pragma once
 
@@ -44,7 +45,9 @@ struct GemmShape {
   explicit GemmShape(const GemmKey& key);
 
   int group;           ///< k per stored group, 16 to 128
-  int groups_per_act;  ///< stored groups per act_group
+  int groups_per_record;  ///< stored groups per record
+  int groups_per_scale;   ///< stored groups per activation scale: 2 for groups of 16, else 1
+  int scales_per_record;  ///< activation scales per record
   bool whole_rows;     ///< the last group may end at any block of 32
   int zero_point;      ///< of the unsigned codes of symmetric layouts
   bool signed_codes;   ///< codes reach the multiplier as u - 128 (vpmaddubsw would overflow)
@@ -52,7 +55,7 @@ struct GemmShape {
   bool int_sums, float_sums;  ///< what the activation tile carries
   int int_sum_factor;  ///< int sums are sum(q) times this
 
-  int unit_k;   ///< k of one pass of the main loop: an act_group or a super-block, the longer one
+  int unit_k;   ///< k of one pass of the main loop: a record or a super-block, the longer one
   int tail_k;   ///< k that one count of GemmArgs::tail stands for
 
   int code_block_bytes;         ///< packed: codes of 32 k

@@ -152,8 +152,8 @@ class Run {
   void multiply(const MatmulPlan::Part& part, const MatmulPlan::Chunk& chunk, const MatmulPlan::RowBlock& block,
                 int64_t k, const std::byte* expanded, float* total) const {
     const int64_t end = std::min(k + plan_.k_block, plan_.k), records = records_of(end - k);
-    GemmArgs gemm{.units = (end - k) / quant::act_group, .first = k == 0};
-    gemm.tail = ((end - k) % quant::act_group + part.shape.tail_k - 1) / part.shape.tail_k;
+    GemmArgs gemm{.units = (end - k) / quant::max_group, .first = k == 0};
+    gemm.tail = ((end - k) % quant::max_group + part.shape.tail_k - 1) / part.shape.tail_k;
     for (int64_t panel = chunk.panel; panel < chunk.end_panel; panel += plan_.panels_per_tile) {
       const auto panels = static_cast<int>(std::min<int64_t>(plan_.panels_per_tile, chunk.end_panel - panel));
       gemm.codes = expanded;
@@ -172,11 +172,11 @@ class Run {
   // Records of k in [begin, end). Blocks of k are outermost, so that the tiles of one follow each other in memory and
   // the hardware prefetches them.
   std::byte* tile_at(const MatmulPlan::Tile& tile, int64_t begin, int64_t end) const {
-    return args_.scratch + begin / quant::act_group * plan_.act_record_bytes +
+    return args_.scratch + begin / quant::max_group * plan_.act_record_bytes +
            tile.record_offset * records_of(end - begin);
   }
 
-  static int64_t records_of(int64_t k) { return (k + quant::act_group - 1) / quant::act_group; }
+  static int64_t records_of(int64_t k) { return (k + quant::max_group - 1) / quant::max_group; }
 
   void finish(const MatmulPlan::Chunk& chunk, const MatmulPlan::Tile& tile, int64_t panel, int panels,
               const float* totals, const float* gated) const {

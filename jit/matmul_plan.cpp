@@ -27,14 +27,14 @@ MatmulPlan::MatmulPlan(const MicroKernel& kernel, const Call& call) {
   packed = m <= kernel.packed_limit(parts[0].layout);
   panels_per_tile = packed ? kernel.packed_panels : kernel.panel_panels;
 
-  int unit = quant::act_group, record = 0;
+  int unit = quant::max_group, record = 0;
   for (const Part& part : parts) {
     unit = std::max(unit, part.shape.unit_k);
     record = std::max(record, part.panel_record);
   }
   // A tile's expanded panels take half of L1: the other half is for activations, totals and t.
   const auto half_l1 = static_cast<int64_t>(cache_sizes().l1d / 2);
-  k_block = std::max<int64_t>(unit, half_l1 / (record * panels_per_tile) * quant::act_group / unit * unit);
+  k_block = std::max<int64_t>(unit, half_l1 / (record * panels_per_tile) * quant::max_group / unit * unit);
   k_block = ceil_div(ceil_div(k, std::max<int64_t>(1, ceil_div(k, k_block))), unit) * unit;
 
   for (int rows = 0; rows <= max_rows; ++rows) {
@@ -52,7 +52,7 @@ MatmulPlan::MatmulPlan(const MicroKernel& kernel, const Call& call) {
     scratch_bytes = worker_bytes * static_cast<size_t>(tiles.size() > 1 ? 1 : call.threads);
     return;
   }
-  const int64_t records = k_block / quant::act_group;
+  const int64_t records = k_block / quant::max_group;
   expanded_bytes = lines(static_cast<size_t>(records * record * chunk_panels));
   totals_bytes = lines(static_cast<size_t>(block_rows * chunk_panels) * quant::panel_columns * sizeof(float));
   worker_bytes = expanded_bytes + totals_bytes * (gate ? 2 : 1);
@@ -97,7 +97,7 @@ void MatmulPlan::make_tiles(int rows_per_tile) {
     block.end_tile = static_cast<int>(tiles.size());
     row_blocks.push_back(block);
   }
-  act_bytes = static_cast<size_t>(act_record_bytes * ceil_div(k, quant::act_group));
+  act_bytes = static_cast<size_t>(act_record_bytes * ceil_div(k, quant::max_group));
 }
 
 // Enough chunks that the last one of a worker is a small part of its time.

@@ -25,7 +25,7 @@ struct MatmulPlan {
     quant::PanelGeometry geometry;
     std::array<std::array<const Code*, max_panels + 1>, max_rows + 1> kernels{};  ///< by rows and panels
     std::array<const Code*, max_panels + 1> expanders{};
-    int panel_record = 0;  ///< expanded bytes per panel and act_group
+    int panel_record = 0;  ///< expanded bytes per panel and record of 128 k
   };
   struct Tile {
     int64_t row;

@@ -108,7 +108,7 @@ void sums_of_16(const int8_t* q, __m128i& low, __m128i& high) {
   high = _mm256_extracti128_si256(sums, 1);
 }
 
-/// The sums of an act_group whose values are q (128, zero padded); `count` of them exist.
+/// The sums of 128 values q; `count` of them exist.
 void store_sums(const ActRow& row, const int8_t* q, int64_t first, int64_t count) {
   alignas(32) int32_t sums[8];
   __m128i low, high;
@@ -137,11 +137,11 @@ __m256i quantized(const float* y, __m256 inverse) {
   return _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(scaled, _mm256_xor_ps(limit, _mm256_set1_ps(-0.0f))), limit));
 }
 
-/// 128 elements from y (zero padded), `count` of which exist, times inverse.
-void quantize_group(const ActRow& row, const float* y, float factor, int64_t first, int64_t count) {
-  const __m256 inverse = _mm256_set1_ps(factor);
-  alignas(32) int8_t q[act_group];
-  for (int i = 0; i < act_group; i += 32) {
+/// 128 elements from y, `count` of which exist, times the inverse of their scale's group.
+void quantize_128(const ActRow& row, const float* y, const float* inverses, int64_t first, int64_t count) {
+  alignas(32) int8_t q[128];
+  for (int i = 0; i < 128; i += 32) {
+    const __m256 inverse = _mm256_set1_ps(inverses[i / act_group(row.group)]);
     const __m256i a = _mm256_packs_epi32(quantized(y + i, inverse), quantized(y + i + 8, inverse));
     const __m256i b = _mm256_packs_epi32(quantized(y + i + 16, inverse), quantized(y + i + 24, inverse));
     const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
@@ -162,34 +162,39 @@ inline void gather(const Normed& row, bool norm, int64_t j, int64_t count, float
   _mm256_store_ps(y, v);
 }
 
-/// Elements first .. first + 127 into y, zero padded; their maximum.
-float gather_group(const Normed& row, bool norm, int64_t first, int64_t count, float* y) {
+/// Elements first .. first + group - 1 into y, zero padded; their maximum.
+float gather_group(const Normed& row, bool norm, int64_t first, int64_t group, int64_t count, float* y) {
   __m256 size = _mm256_setzero_ps();
-  if (count >= act_group) {
-    for (int64_t i = 0; i < act_group; i += 8) gather(row, norm, first + i, 8, y + i, size);
+  if (count >= group) {
+    for (int64_t i = 0; i < group; i += 8) gather(row, norm, first + i, 8, y + i, size);
   } else {
-    for (int64_t i = 0; i < act_group; i += 8) gather(row, norm, first + i, std::max<int64_t>(count - i, 0), y + i, size);
+    for (int64_t i = 0; i < group; i += 8) gather(row, norm, first + i, std::max<int64_t>(count - i, 0), y + i, size);
   }
   return vec::max(size);
 }
 
 // Several groups at once: one group's maximum and quotient are waited for while the next are gathered.
-constexpr int64_t groups_at_once = 8;
+constexpr int64_t at_once = 1024, most_groups = at_once / 32;
 
 void quantize_row(const ActRow& act, const Normed& row, bool norm, int64_t n) {
-  for (int64_t first = 0; first < n; first += groups_at_once * act_group) {
-    alignas(32) float y[groups_at_once * act_group], max[groups_at_once] = {}, inverse[groups_at_once];
-    const int64_t groups = std::min(groups_at_once, (n - first + act_group - 1) / act_group);
+  const int64_t group = act_group(act.group);
+  for (int64_t first = 0; first < n; first += at_once) {
+    alignas(32) float y[at_once], max[most_groups] = {}, inverse[most_groups];
+    const int64_t count = std::min(at_once, n - first), groups = (count + group - 1) / group;
     for (int64_t g = 0; g < groups; ++g) {
-      max[g] = gather_group(row, norm, first + g * act_group, n - first - g * act_group, y + g * act_group);
+      max[g] = gather_group(row, norm, first + g * group, group, count - g * group, y + g * group);
     }
-    const __m256 size = _mm256_load_ps(max), limit = _mm256_set1_ps(127.0f);
-    vec::store(act.scales + first / act_group, groups, _mm256_div_ps(size, limit));
-    const __m256 nothing = _mm256_cmp_ps(size, _mm256_setzero_ps(), _CMP_EQ_OQ);
-    _mm256_store_ps(inverse, _mm256_andnot_ps(nothing, _mm256_div_ps(limit, size)));
-    for (int64_t g = 0; g < groups; ++g) {
-      const int64_t begin = first + g * act_group;
-      quantize_group(act, y + g * act_group, inverse[g], begin, std::min<int64_t>(act_group, n - begin));
+    // The last 128 may end before their y does: what follows is quantised too, but not stored.
+    for (int64_t j = groups * group; j < (count + 127) / 128 * 128; ++j) y[j] = 0;
+    const __m256 limit = _mm256_set1_ps(127.0f);
+    for (int64_t g = 0; g < most_groups; g += 8) {
+      const __m256 size = _mm256_load_ps(max + g);
+      if (g < groups) vec::store(act.scales + first / group + g, groups - g, _mm256_div_ps(size, limit));
+      const __m256 nothing = _mm256_cmp_ps(size, _mm256_setzero_ps(), _CMP_EQ_OQ);
+      _mm256_store_ps(inverse + g, _mm256_andnot_ps(nothing, _mm256_div_ps(limit, size)));
+    }
+    for (int64_t j = 0; j < count; j += 128) {
+      quantize_128(act, y + j, inverse + j / group, first + j, std::min<int64_t>(128, count - j));
     }
   }
 }
@@ -230,9 +235,9 @@ void register_norms() {
   register_kernel({"layer_norm_avx2", "layer_norm", Isa::avx2, rejects, cost,
                    [](const Call& call) { return bind(call, ops::Norm::layer, run_norm, "16 lanes"); }});
   register_kernel({"quantize_avx2", "quantize", Isa::avx2, rejects, cost,
-                   [](const Call&) { return Bound{run_quantize, nullptr, 0, "groups of 128"}; }});
+                   [](const Call&) { return Bound{run_quantize, nullptr, 0, "groups of 32 to 128"}; }});
   register_kernel({"norm_quantize_avx2", "norm_quantize", Isa::avx2, rejects, cost, [](const Call& call) {
-                     return bind(call, ops::parse_norm(call.attrs().s("norm", "rms_norm")), run_quantize, "16 lanes, groups of 128");
+                     return bind(call, ops::parse_norm(call.attrs().s("norm", "rms_norm")), run_quantize, "16 lanes, groups of 32 to 128");
                    }});
 }
 

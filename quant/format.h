@@ -12,14 +12,14 @@
 //     1-bit plane (bits & 1)    1 line;  byte 4c+j: bit s is k = 4s + j, s = 0..7
 //     the first plane holds the low bits of a code, the next ones the bits above.
 //   scales without sub_groups: per group 16 scales, then (minimum) 16 minima of the same type or (integer) 16 bytes.
-//     A group longer than act_group (a whole row) is stored once per act_group of k, so a scale never outlives one.
+//     A group longer than 128 (a whole row) is stored once per 128 k, so a scale never outlives an activation's.
 //   scales with sub_groups: per super-block 16 scales [, 16 minima], then per group 16 int8 multipliers
 //     [, 16 int8 multipliers of the minimum].
 //   bits == 0 (floats): per k, 16 elements of type `scale`; no padding of k.
 //
 // The arithmetic of a quantised matmul is fixed, so that every kernel, tile and thread count gives the same bits:
 //   total = 0
-//   for each act_group A of the row, in order:                    (the last one may be shorter)
+//   for each activation group A of the row, max(32, group) k, in order:          (the last one may be shorter)
 //     t = 0
 //     for each weight group g in A, in order:
 //       symmetric:         t = fma(float(sum_k u*q - zp * sum_k q), d[g], t)         the integer sum is exact
@@ -42,6 +42,7 @@ namespace nibble::quant {
 
 using nibble::act_group;
 using nibble::block_k;
+using nibble::max_group;
 using nibble::panel_columns;
 using nibble::panel_geometry;
 using nibble::PanelGeometry;

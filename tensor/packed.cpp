@@ -10,7 +10,6 @@ namespace nibble {
 
 namespace {
 
-constexpr int scale_group = 128;  // k per activation scale
 constexpr std::array groups = {16, 32, 64, 128};
 constexpr std::array offsets = {0, 1, 2, 4, 8, 16, 32, 64, 128};
 
@@ -22,10 +21,11 @@ size_t act_bytes(const QuantFormat& format, int64_t m, int64_t k) { return act_r
 void act_dequantize(const QuantFormat& format, const std::byte* data, int64_t m, int64_t k, int64_t row, int64_t rows,
                     float* out) {
   const ActRegions regions = act_regions(format.layout.group, m, k);
+  const int64_t scale_k = act_group(format.layout.group);
   for (int64_t i = row; i < row + rows; ++i) {
     const auto* values = reinterpret_cast<const int8_t*>(data) + i * regions.k_padded;
     const auto* scales = reinterpret_cast<const float*>(data + regions.scales_offset) + i * regions.scales_per_row;
-    for (int64_t j = 0; j < k; ++j) *out++ = static_cast<float>(values[j]) * scales[j / scale_group];
+    for (int64_t j = 0; j < k; ++j) *out++ = static_cast<float>(values[j]) * scales[j / scale_k];
   }
 }
 
@@ -75,7 +75,7 @@ ActRegions act_regions(int group, int64_t m, int64_t k) {
                ": expected sizes from 0 and a group from 1");
   ActRegions r;
   r.k_padded = ceil_div(k, 32) * 32;
-  r.scales_per_row = ceil_div(k, scale_group);
+  r.scales_per_row = ceil_div(k, act_group(group));
   r.sums_per_row = ceil_div(k, group);
   r.scales_offset = align64(static_cast<size_t>(m * r.k_padded));
   r.sums_offset = align64(r.scales_offset + static_cast<size_t>(m * r.scales_per_row) * sizeof(float));

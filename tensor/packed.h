@@ -53,6 +53,9 @@ bool is_act_format(const QuantFormat& format);
 /// The `offset` that act_format was given.
 int act_offset(const QuantFormat& format);
 
+/// k per activation scale for weights with scale groups of `group`: their own groups, but at least 32.
+constexpr int act_group(int group) { return group < 32 ? 32 : group; }
+
 /// Where the regions of an (m, k) activation tensor are; quant/activation.h has the picture.
 struct ActRegions {
   int64_t k_padded = 0, scales_per_row = 0, sums_per_row = 0;

@@ -135,7 +135,7 @@ std::span<const int8_t, 16> panel_codebook(int index) {
 }
 
 int panel_act_group(const QuantLayout& weights) {
-  return weights.group == 0 ? act_group : std::min<int>(weights.group, act_group);
+  return weights.group == 0 ? max_group : std::min<int>(weights.group, max_group);
 }
 
 int panel_act_offset(const QuantLayout& weights) {
@@ -154,11 +154,12 @@ void quantize_act_row(int group, int offset, FunctionRef<float(int64_t)> x, int6
   float* scales = reinterpret_cast<float*>(out + g.scales_offset) + i * g.scales_per_row;
   int32_t* sums = reinterpret_cast<int32_t*>(out + g.sums_offset) + i * g.sums_per_row;
   std::fill(q + k, q + g.k_padded, int8_t{0});
-  for (int64_t begin = 0; begin < k; begin += act_group) {
-    const int64_t end = std::min(begin + act_group, k);
+  const int64_t step = act_group(group);
+  for (int64_t begin = 0; begin < k; begin += step) {
+    const int64_t end = std::min(begin + step, k);
     float max = 0;
     for (int64_t j = begin; j < end; ++j) max = std::max(max, std::fabs(x(j)));
-    scales[begin / act_group] = max / 127.0f;
+    scales[begin / step] = max / 127.0f;
     const float inverse = max == 0 ? 0.0f : 127.0f / max;
     for (int64_t j = begin; j < end; ++j) {
       const float y = x(j) * inverse;

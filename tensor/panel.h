@@ -14,12 +14,12 @@ namespace nibble {
 
 inline constexpr int panel_columns = 16;  ///< n per panel
 inline constexpr int block_k = 32;        ///< k per code block
-inline constexpr int act_group = 128;     ///< k per activation scale
+inline constexpr int max_group = 128;     ///< k per stored scale at most: a longer group is stored once per max_group
 
 /// Where things are inside a packed weight of this shape, in bytes.
 struct PanelGeometry {
   int64_t panels = 0, k_blocks = 0;   ///< ceil(n / 16), ceil(k / 32)
-  int64_t groups = 0;                 ///< stored scale groups per panel: ceil(k / min(group, act_group)); 0 for floats
+  int64_t groups = 0;                 ///< stored scale groups per panel: ceil(k / min(group, max_group)); 0 for floats
   int group = 0;                      ///< k per stored scale group; 0 for floats
   size_t code_block_bytes = 0;        ///< codes of one block of 32 k
   size_t scales_offset = 0;           ///< from the start of a panel
@@ -60,7 +60,7 @@ std::span<const int8_t, 16> panel_codebook(int index);
 int panel_act_group(const QuantLayout& weights);
 int panel_act_offset(const QuantLayout& weights);
 
-/// Row i of x (k floats) into row i of the activation tensor at `out` of m rows. Per act_group: max = max|x|;
+/// Row i of x (k floats) into row i of the activation tensor at `out` of m rows. Per act_group(group) of k: max = max|x|;
 /// 0 gives zeros and scale 0; else inverse = 127.0f / max, scale = max / 127.0f, q = x * inverse rounded to nearest
 /// even and clamped to +-127, every operation in f32. Sums as quant/activation.h says. Every kernel must give the same
 /// bits; for values that are not finite, or a max so small that the inverse is infinite, q is only within +-127.

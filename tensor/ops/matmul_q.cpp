@@ -33,10 +33,10 @@ struct Rows {
   const int8_t* values;
   const float* scales;
   ActRegions regions;
-  int64_t k;
+  int64_t k, scale_k;
 
   explicit Rows(const Tensor& x)
-      : regions(act_regions(x.desc.format->layout.group, x.dim(0), x.dim(1))), k(x.dim(1)) {
+      : regions(act_regions(x.desc.format->layout.group, x.dim(0), x.dim(1))), k(x.dim(1)), scale_k(act_group(x.desc.format->layout.group)) {
     values = x.as<const int8_t>();
     scales = reinterpret_cast<const float*>(x.data + regions.scales_offset);
   }
@@ -51,9 +51,9 @@ void column_dots(const Rows& x, const Tensor& weight, const PanelGeometry& geome
   const bool symmetric = layout.zero_point == ZeroPoint::symmetric;
   std::fill(totals, totals + rows, 0.0f);
   for (int64_t a = 0; a < x.regions.scales_per_row; ++a) {
-    const int64_t begin = a * act_group, end = std::min(begin + act_group, x.k);
-    int numbers[act_group];
-    PanelScale scales[act_group / 16];
+    const int64_t begin = a * x.scale_k, end = std::min(begin + x.scale_k, x.k);
+    int numbers[max_group];
+    PanelScale scales[2];
     for (int64_t j = begin; j < end; ++j) {
       const unsigned code = panel_code(layout, panel, j, c);
       numbers[j - begin] = symmetric ? panel_number(layout, code) : static_cast<int>(code);

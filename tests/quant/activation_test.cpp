@@ -44,7 +44,7 @@ TEST(Activation, RowsAreWithinHalfAStepAndSumsAreExact) {
       const auto* q = reinterpret_cast<const int8_t*>(out.data()) + i * g.k_padded;
       for (int64_t j = 0; j < k; ++j) {
         float scale;
-        std::memcpy(&scale, out.data() + g.scales_offset + 4 * (i * g.scales_per_row + j / act_group), 4);
+        std::memcpy(&scale, out.data() + g.scales_offset + 4 * (i * g.scales_per_row + j / std::max(needs.group, 32)), 4);
         // Half a step, and the roundings of scale, inverse and product: three of 127 steps' 2^-24 at most.
         EXPECT_LE(std::fabs(static_cast<float>(q[j]) * scale - x[static_cast<size_t>(i * k + j)]),
                   scale * (0.5f + 127 * 4 * 0x1p-24f));

@@ -173,16 +173,18 @@ void matmul_q_case(Maker& mk) {
     mk.result.formats.push_back(std::move(panels.format));
   }
   // Two fma per weight group, one per activation group, one rounding of the scale.
-  matmul_common(mk, quantized, m, k, v, weights, static_cast<double>(2 * (k / 32) + k / 128 + 3));
+  matmul_common(mk, quantized, m, k, v, weights, static_cast<double>(3 * (k / 32) + 3));
 }
 
-/// Half a step of every act_group, plus the roundings of scale and quotient, plus `slack` of the input itself.
+/// Half a step of every group of max(32, attribute `group`), plus the roundings of scale and quotient, plus `slack` of
+/// the input itself.
 void quantized_want(Maker& mk, const Doubles& x, int64_t k, double slack) {
   mk.result.want = x;
+  const int64_t group = std::max<int64_t>(mk.result.attrs.i("group"), 32);
   for (size_t i = 0; i < x.size(); i++) {
-    const int64_t row = static_cast<int64_t>(i) / k, first = static_cast<int64_t>(i) % k / 128 * 128;
+    const int64_t row = static_cast<int64_t>(i) / k, first = static_cast<int64_t>(i) % k / group * group;
     double max = 0;
-    for (int64_t j = first; j < std::min(first + 128, k); j++) max = std::max(max, std::fabs(x[row * k + j]));
+    for (int64_t j = first; j < std::min(first + group, k); j++) max = std::max(max, std::fabs(x[row * k + j]));
     mk.result.bound.push_back(max / 254 + 4 * f32_epsilon * max + slack);
   }
 }

@@ -140,7 +140,7 @@ TEST(MatmulQ, EveryLayoutMatchesTheExactProduct) {
           size += std::fabs(x[i * k + j]) * w.magnitudes[c * k + j];
         }
         want.push_back(sum);
-        bound.push_back(f32_epsilon * static_cast<double>(2 * k / 16 + k / 128 + 4) * size);
+        bound.push_back(f32_epsilon * static_cast<double>(2 * k / 16 + k / 32 + 4) * size);
       }
     }
     const Floats got = run_reference("matmul_q", {act, w.tensor}).floats();
