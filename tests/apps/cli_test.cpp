@@ -213,9 +213,9 @@ TEST(Cli, ChatTakesTurnsFromAPipe) {
   NIBBLE_NEED_TINY_MODEL();
   const Outcome chat = nibble("chat -m " + model + " --template chatml -n 8 --temp 0 <<'end'\nHello\n/reset\nHello\n/nonsense\n/exit\nHello\nend");
   EXPECT_EQ(chat.code, 0) << chat.error;
-  const size_t line = chat.out.find('\n');
-  ASSERT_NE(line, std::string::npos);
-  EXPECT_EQ(chat.out, chat.out.substr(0, line + 1) + chat.out.substr(0, line + 1)) << "two answers, the same after /reset";
+  const size_t half = chat.out.size() / 2;
+  ASSERT_GT(half, 2u);
+  EXPECT_EQ(chat.out.substr(0, half), chat.out.substr(half)) << "two answers, the same after /reset";
   EXPECT_TRUE(contains(chat.error, "unknown command /nonsense"));
 }
 
