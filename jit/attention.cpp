@@ -28,23 +28,29 @@ struct State {
   size_t tiles_offset = 0, work_offset = 0, work_bytes = 0, partials_offset = 0;
 };
 
-int64_t first_position(const AttentionShape& shape, int64_t position) {
-  return shape.window > 0 ? std::max<int64_t>(0, position - shape.window + 1) : 0;
+struct Ranges {
+  int64_t begin, end;
+};
+/// Those that rows [row, row + rows) see.
+Ranges ranges_of(const AttentionShape& shape, const KernelArgs& args, int64_t row, int64_t rows) {
+  int64_t first = shape.first_position(args, row), last = shape.last_position(args, row);
+  for (int64_t i = row + 1; i < row + rows; ++i) {
+    first = std::min(first, shape.first_position(args, i));
+    last = std::max(last, shape.last_position(args, i));
+  }
+  return {first / range_positions, last / range_positions + 1};
 }
 
 void make_plan(const AttentionShape& shape, const KernelArgs& args, Plan& plan, AttentionTile* tiles) {
-  const int32_t *positions = args.in[3].as<int32_t>(), *sequences = args.in[4].as<int32_t>();
+  const int32_t* sequences = args.in[4].as<int32_t>();
   plan.tiles = 0;
   plan.ranges = 1;
   for (int64_t row = 0; row < shape.rows;) {
     int64_t end = row;
-    int32_t first = positions[row], last = positions[row];
-    while (end < shape.rows && end - row < shape.tile_tokens && sequences[end] == sequences[row]) {
-      first = std::min(first, positions[end]);
-      last = std::max(last, positions[end++]);
-    }
+    while (end < shape.rows && end - row < shape.tile_tokens && sequences[end] == sequences[row]) ++end;
     tiles[plan.tiles++] = {static_cast<int32_t>(row), static_cast<int32_t>(end - row)};
-    plan.ranges = std::max(plan.ranges, last / range_positions - first_position(shape, first) / range_positions + 1);
+    const Ranges ranges = ranges_of(shape, args, row, end - row);
+    plan.ranges = std::max(plan.ranges, ranges.end - ranges.begin);
     row = end;
   }
   // Four items per worker even out; more pieces would only add merging.
@@ -52,19 +58,11 @@ void make_plan(const AttentionShape& shape, const KernelArgs& args, Plan& plan, 
                plan.tiles * shape.kv_heads < 4 * args.worker.count;
 }
 
-struct Ranges {
-  int64_t begin, end;
-};
-Ranges ranges_of(const AttentionShape& shape, const int32_t* positions, int64_t row, int64_t rows) {
-  const auto [low, high] = std::minmax_element(positions + row, positions + row + rows);
-  return {first_position(shape, *low) / range_positions, *high / range_positions + 1};
-}
-
 void run_tile(const State& state, const KernelArgs& args, AttentionTile tile, int64_t kv_head, AttentionWorkspace& work) {
   const AttentionShape& shape = state.shape;
   attention_load(shape, args, tile, kv_head, work);
   const int64_t rows = tile.rows * shape.heads_per_kv, dp = shape.padded_dim;
-  const Ranges ranges = ranges_of(shape, args.in[3].as<int32_t>(), tile.row, tile.rows);
+  const Ranges ranges = ranges_of(shape, args, tile.row, tile.rows);
   for (int64_t range = ranges.begin; range < ranges.end; ++range) {
     attention_range(shape, state.gemm, args, tile, kv_head, range, work);
     for (int64_t r = 0; r < rows; ++r) {
@@ -74,7 +72,7 @@ void run_tile(const State& state, const KernelArgs& args, AttentionTile tile, in
   }
   for (int64_t r = 0; r < rows; ++r) {
     const int64_t row = tile.row + r / shape.heads_per_kv, head = kv_head * shape.heads_per_kv + r % shape.heads_per_kv;
-    float* out = args.out.as<float>() + row * args.out.strides[0] + head * shape.head_dim;
+    float* out = args.out.as<float>() + row * args.out.strides[0] + head * shape.value_dim;
     attention_finish(shape, work.total_sum[r], work.total + r * dp, out);
   }
 }
@@ -87,7 +85,7 @@ float* partial(const State& state, const KernelArgs& args, int64_t row, int64_t 
 void run_split(const State& state, const KernelArgs& args, AttentionTile tile, int64_t kv_head, int64_t index,
                AttentionWorkspace& work) {
   const AttentionShape& shape = state.shape;
-  const Ranges ranges = ranges_of(shape, args.in[3].as<int32_t>(), tile.row, tile.rows);
+  const Ranges ranges = ranges_of(shape, args, tile.row, tile.rows);
   const int64_t range = ranges.begin + index;
   if (range >= ranges.end) return;
   attention_load(shape, args, tile, kv_head, work);
@@ -108,13 +106,13 @@ void merge_split(const State& state, const KernelArgs& args, AttentionWorkspace&
   for (int64_t item = begin; item < end; ++item) {
     const int64_t row = item / shape.heads, head = item % shape.heads;
     float maximum, sum;
-    attention_clear(shape, maximum, sum, work.total);
-    const Ranges ranges = ranges_of(shape, args.in[3].as<int32_t>(), row, 1);
+    attention_start(shape, args, head, maximum, sum, work.total);
+    const Ranges ranges = ranges_of(shape, args, row, 1);
     for (int64_t range = ranges.begin; range < ranges.end; ++range) {
       const float* from = partial(state, args, row, head, range);
       attention_merge(shape, maximum, sum, work.total, from[0], from[1], from + 16);
     }
-    float* out = args.out.as<float>() + row * args.out.strides[0] + head * shape.head_dim;
+    float* out = args.out.as<float>() + row * args.out.strides[0] + head * shape.value_dim;
     attention_finish(shape, sum, work.total, out);
   }
 }
@@ -154,7 +152,9 @@ AttentionShape shape_of(const Call& call) {
   s.heads = call.attrs().i("heads");
   s.kv_heads = call.attrs().i("kv_heads");
   s.head_dim = call.in[0].shape[1] / s.heads;
-  s.padded_dim = (s.head_dim + 15) / 16 * 16;
+  s.value_dim = call.out.shape[1] / s.heads;
+  s.padded_dim = (s.value_dim + 15) / 16 * 16;
+  s.pages = call.in[6].dtype;
   s.heads_per_kv = s.heads / s.kv_heads;
   s.max_pages = call.in[5].shape[1];
   s.max_ranges = (s.max_pages + range_pages - 1) / range_pages;
@@ -162,6 +162,10 @@ AttentionShape shape_of(const Call& call) {
   s.softcap = static_cast<float>(call.attrs().f("softcap", 0));
   constexpr double log2_e = 1.4426950408889634;
   s.scale = static_cast<float>(call.attrs().f("scale") * (s.softcap != 0 ? 1 : log2_e));
+  int input = 8;
+  if (call.attrs().i("slopes", 0) != 0) s.slopes = input++;
+  if (call.attrs().i("sinks", 0) != 0) s.sinks = input++;
+  if (call.attrs().i("ends", 0) != 0) s.ends = input++;
   s.tile_tokens = std::min(std::max<int64_t>(1, rows_per_tile / s.heads_per_kv), std::max<int64_t>(1, s.rows));
   s.tile_rows = s.tile_tokens * s.heads_per_kv;
   return s;
@@ -172,11 +176,9 @@ const char* rejects(const Call& call) {
     if (call.in[i].dtype != DType::f32) return "q, k and v must be f32";
     if (call.strides[i][1] != 1) return "the columns of q, k and v must stand side by side";
   }
-  for (int i = 3; i < 8; ++i) {
+  for (size_t i = 3; i < call.in.size(); ++i) {
     if (call.strides[i] != contiguous_strides(call.in[i].shape)) return "positions, tables and pages must be contiguous";
   }
-  if (call.in[6].dtype != DType::f16 || call.in[7].dtype != DType::f16) return "pages must be f16";
-  if (call.in[6].shape[3] != page_positions) return "pages must hold 32 positions";
   return nullptr;
 }
 
@@ -184,8 +186,9 @@ const char* rejects(const Call& call) {
 float cost(const Call& call, double flops_per_ns) {
   const AttentionShape s = shape_of(call);
   const double positions = static_cast<double>(s.max_pages * page_positions) / 4;
-  const double flops = 4.0 * static_cast<double>(s.rows * s.heads * s.head_dim) * positions;
-  const double bytes = 4.0 * static_cast<double>(s.kv_heads * s.head_dim) * positions;
+  const double flops = 2.0 * static_cast<double>(s.rows * s.heads * (s.head_dim + s.value_dim)) * positions;
+  const double bytes = static_cast<double>(s.kv_heads * (s.page_bytes(s.head_dim) + s.page_bytes(s.value_dim))) *
+                       positions / page_positions;
   return static_cast<float>(std::max(flops / flops_per_ns, bytes / 10) / call.threads + 1000);
 }
 
@@ -194,7 +197,7 @@ Bound bind(const Call& call) {
   auto state = std::make_shared<State>();
   state->shape = shape_of(call);
   const AttentionShape& s = state->shape;
-  state->gemm = GemmFloat(isa, DType::f16);
+  state->gemm = GemmFloat(isa, s.pages);
   const auto align = [](size_t bytes) { return (bytes + 63) / 64 * 64; };
   state->tiles_offset = align(sizeof(Plan));
   state->work_offset = state->tiles_offset + align(static_cast<size_t>(s.rows) * sizeof(AttentionTile));
@@ -205,7 +208,7 @@ Bound bind(const Call& call) {
   Bound bound;
   bound.run = run;
   bound.scratch_bytes = state->partials_offset + partials;
-  bound.detail = message("pages of 32, ranges of 512, tiles of ", s.tile_rows, " rows, ", name(isa));
+  bound.detail = message(nibble::name(s.pages), " pages of 32, ranges of 512, tiles of ", s.tile_rows, " rows, ", name(isa));
   bound.state = std::move(state);
   return bound;
 }

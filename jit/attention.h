@@ -5,8 +5,12 @@
 // every row one partial (maximum, sum, output), made page by page in order; partials are merged in order, always by the
 // same formula. A row that sees nothing of a page or range may pass through it: that changes nothing, since
 // exp2(0) = 1 exactly and hidden positions weigh 0 (only the sign of a zero could change, and the last step clears it).
+//
+// i8 pages: codes are read as floats; a slot's key scale multiplies its scores, its value scale its weights, so that the
+// products themselves know nothing of scales.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -21,15 +25,30 @@ inline constexpr int range_positions = 512;
 inline constexpr int range_pages = range_positions / page_positions;
 
 struct AttentionShape {
-  int64_t rows = 0, heads = 0, kv_heads = 0, head_dim = 0;
-  int64_t padded_dim = 0;   ///< head_dim rounded up to 16
+  int64_t rows = 0, heads = 0, kv_heads = 0;
+  int64_t head_dim = 0, value_dim = 0;  ///< of q and k, of v and the result
+  int64_t padded_dim = 0;   ///< value_dim rounded up to 16
+  DType pages = DType::f16; ///< f16, bf16 or i8
   int64_t heads_per_kv = 0;
   int64_t max_pages = 0;    ///< columns of the page table
   int64_t max_ranges = 0;
   int64_t window = 0;
   float scale = 1;          ///< of a score, log2(e) included unless there is a softcap
   float softcap = 0;
+  int slopes = -1, sinks = -1, ends = -1;  ///< inputs; -1 without
   int64_t tile_tokens = 0, tile_rows = 0;  ///< tile_rows = tile_tokens * heads_per_kv at most
+
+  int64_t page_bytes(int64_t dim) const {  ///< of one kv head
+    return pages == DType::i8 ? page_positions * (dim + 4) : page_positions * dim * 2;
+  }
+  /// The positions that a token row sees.
+  int64_t first_position(const KernelArgs& args, int64_t row) const {
+    return window > 0 ? std::max<int64_t>(0, args.in[3].as<int32_t>()[row] - window + 1) : 0;
+  }
+  int64_t last_position(const KernelArgs& args, int64_t row) const {
+    const int64_t last = ends < 0 ? args.in[3].as<int32_t>()[row] : args.in[ends].as<int32_t>()[row] - 1;
+    return std::min(last, max_pages * page_positions - 1);
+  }
 };
 
 /// Consecutive token rows of one sequence.
@@ -46,7 +65,9 @@ struct AttentionWorkspace {
   float *factor;             ///< (tile_rows) what the page before is scaled by
   float *total_maximum, *total_sum;
   int32_t *first, *last;     ///< (tile_rows) positions that the row sees
-  uint16_t *values;          ///< (32, padded_dim): a V page whose head_dim is not a multiple of 16
+  int32_t *position;         ///< (tile_rows) the row's own
+  float *slope;              ///< (tile_rows) per position, in units of log2; only with slopes
+  std::byte *values;         ///< (32, padded_dim): a V page whose value_dim is not a multiple of 16
   static size_t bytes(const AttentionShape& shape);
   AttentionWorkspace(const AttentionShape& shape, std::byte* at);
 };
@@ -67,14 +88,21 @@ void attention_range(const AttentionShape& shape, const GemmFloat& gemm, const K
 /// (maximum, sum, output) of what came before, merged with the next range's.
 void attention_merge(const AttentionShape& shape, float& total_maximum, float& total_sum, float* total, float maximum,
                      float sum, const float* output);
-/// total / sum into head_dim floats.
+/// total / sum into value_dim floats.
 void attention_finish(const AttentionShape& shape, float sum, const float* total, float* out);
-/// Maximum and sum before any position.
+/// Maximum and sum before any position, of a range.
 void attention_clear(const AttentionShape& shape, float& maximum, float& sum, float* output);
+/// The same of a query head's total: its sink, if any, counts as a position without a value.
+void attention_start(const AttentionShape& shape, const KernelArgs& args, int64_t head, float& maximum, float& sum, float* output);
 
+/// Where a page stands and what its codes are worth, null unless they are i8.
+struct PageScales {
+  int64_t first_position;
+  const float *keys, *values;
+};
 /// Softmax of rows [begin, end) over one page, in place in work.scores; hidden scores weigh 0. Updates maximum and sum
 /// and scales what the rows have gathered so far.
-void attention_softmax(const AttentionShape& shape, int64_t first_position, int64_t begin, int64_t end, AttentionWorkspace& work);
+void attention_softmax(const AttentionShape& shape, const PageScales& page, int64_t begin, int64_t end, AttentionWorkspace& work);
 void attention_scale(float* output, int64_t count, float factor);
 
 }  // namespace nibble::jit

@@ -36,51 +36,62 @@ size_t carve(const AttentionShape& s, std::byte* at, AttentionWorkspace* work) {
   w.total_sum = carver.take<float>(s.tile_rows);
   w.first = carver.take<int32_t>(s.tile_rows);
   w.last = carver.take<int32_t>(s.tile_rows);
-  w.values = carver.take<uint16_t>(s.padded_dim == s.head_dim ? 0 : page_positions * s.padded_dim);
+  w.position = carver.take<int32_t>(s.tile_rows);
+  w.slope = carver.take<float>(s.slopes < 0 ? 0 : s.tile_rows);
+  const auto element = static_cast<int64_t>(element_bytes(s.pages));
+  w.values = carver.take<std::byte>(s.padded_dim == s.value_dim ? 0 : page_positions * s.padded_dim * element);
   return carver.used;
 }
 
 /// The page's values with rows of a multiple of 16: the page itself, or a copy.
-const uint16_t* padded_values(const AttentionShape& shape, const uint16_t* page, int64_t slots, uint16_t* copy) {
-  if (shape.padded_dim == shape.head_dim) return page;
+const std::byte* padded_values(const AttentionShape& shape, const std::byte* page, int64_t slots, std::byte* copy) {
+  if (shape.padded_dim == shape.value_dim) return page;
+  const size_t element = element_bytes(shape.pages), row = static_cast<size_t>(shape.value_dim) * element,
+               padded_row = static_cast<size_t>(shape.padded_dim) * element;
   for (int64_t slot = 0; slot < slots; ++slot) {
-    uint16_t* row = copy + slot * shape.padded_dim;
-    std::memcpy(row, page + slot * shape.head_dim, static_cast<size_t>(shape.head_dim) * sizeof(uint16_t));
-    std::fill(row + shape.head_dim, row + shape.padded_dim, uint16_t{0});
+    std::byte* to = copy + static_cast<size_t>(slot) * padded_row;
+    std::memcpy(to, page + static_cast<size_t>(slot) * row, row);
+    std::memset(to + row, 0, padded_row - row);
   }
   return copy;
 }
 
 /// One page's keys and values of one kv head, and how far the next page's are, in bytes.
 struct Page {
-  const uint16_t *keys, *values;
-  int64_t ahead;
+  const std::byte *keys, *values;
+  int64_t keys_ahead, values_ahead;
 };
 
 /// Rows [begin, end) against one page; first_position is the page's.
 void page_step(const AttentionShape& shape, const GemmFloat& gemm, const Page& page, int64_t first_position, int64_t slots,
                int64_t begin, int64_t end, AttentionWorkspace& work) {
   const int64_t d = shape.head_dim, dp = shape.padded_dim, count = end - begin;
+  const auto element = static_cast<int64_t>(element_bytes(shape.pages));
   float* scores = work.scores + begin * page_positions;
   gemm.run({.a = work.query + begin * d,
             .a_stride = d * 4,
             .b = page.keys,
-            .b_stride = page_positions * 2,
-            .b_panel = 32,
-            .b_ahead = page.ahead,
+            .b_stride = page_positions * element,
+            .b_panel = 16 * element,
+            .b_ahead = page.keys_ahead,
             .c = scores,
             .c_stride = page_positions * 4,
             .k = d,
             .accumulate = 0},
            count, page_positions / 16);
-  attention_softmax(shape, first_position, begin, end, work);
+  PageScales scales{first_position, nullptr, nullptr};
+  if (shape.pages == DType::i8) {
+    scales.keys = reinterpret_cast<const float*>(page.keys + d * page_positions);
+    scales.values = reinterpret_cast<const float*>(page.values + shape.value_dim * page_positions);
+  }
+  attention_softmax(shape, scales, begin, end, work);
   // Slots behind the tile's last position may hold anything, so they are left out; fma(0, v, x) would be x anyway.
   gemm.run({.a = scores,
             .a_stride = page_positions * 4,
             .b = padded_values(shape, page.values, slots, work.values),
-            .b_stride = dp * 2,
-            .b_panel = 32,
-            .b_ahead = page.ahead,
+            .b_stride = dp * element,
+            .b_panel = 16 * element,
+            .b_ahead = page.values_ahead,
             .c = work.output + begin * dp,
             .c_stride = dp * 4,
             .k = slots,
@@ -104,6 +115,7 @@ void attention_range(const AttentionShape& shape, const GemmFloat& gemm, const K
   const int64_t begin_page = std::max(range * range_pages, first / page_positions);
   const int64_t end_page = std::min((range + 1) * range_pages, last / page_positions + 1);
   const int32_t* table = args.in[5].as<int32_t>() + args.in[4].as<int32_t>()[tile.row] * shape.max_pages;
+  const int64_t key_bytes = shape.page_bytes(shape.head_dim), value_bytes = shape.page_bytes(shape.value_dim);
   for (int64_t p = begin_page; p < end_page; ++p) {
     const int64_t position = p * page_positions, page_last = position + page_positions - 1;
     int64_t begin = 0, end = rows;
@@ -111,9 +123,9 @@ void attention_range(const AttentionShape& shape, const GemmFloat& gemm, const K
     while (begin < end && (work.last[end - 1] < position || work.first[end - 1] > page_last)) --end;
     if (begin == end) continue;
     // Pages of one head lie apart, so the hardware can't guess the next one.
-    const int64_t page_elements = shape.head_dim * page_positions, offset = (table[p] * shape.kv_heads + kv_head) * page_elements;
-    const int64_t next = p < last / page_positions ? (table[p + 1] * shape.kv_heads + kv_head) * page_elements : offset;
-    const Page page{args.in[6].as<uint16_t>() + offset, args.in[7].as<uint16_t>() + offset, 2 * (next - offset)};
+    const int64_t here = table[p] * shape.kv_heads + kv_head;
+    const int64_t ahead = p < last / page_positions ? (table[p + 1] - table[p]) * shape.kv_heads : 0;
+    const Page page{args.in[6].data + here * key_bytes, args.in[7].data + here * value_bytes, ahead * key_bytes, ahead * value_bytes};
     page_step(shape, gemm, page, position,
               std::min<int64_t>(page_positions, last - position + 1), begin, end, work);
   }

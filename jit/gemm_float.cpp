@@ -35,7 +35,7 @@ const Code& gemm_float(const GemmFloatKey& key) {
 std::vector<GemmFloatKey> gemm_float_keys(Isa isa) {
   std::vector<GemmFloatKey> keys;
   if (isa != Isa::avx2 && isa != Isa::avx512vnni) return keys;
-  for (const DType b : {DType::f16, DType::bf16, DType::f32}) {
+  for (const DType b : {DType::f16, DType::bf16, DType::f32, DType::i8}) {
     for (int rows = 1; rows <= limits(isa).rows; ++rows) {
       for (int panels : {1, 2, 4}) {
         if (fits(isa, rows, panels)) keys.push_back({isa, b, static_cast<uint8_t>(rows), static_cast<uint8_t>(panels)});

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Microkernels C (+)= A x B of f32 rows with f16, bf16 or f32 columns in panels of 16. Every element of C is one chain
+// Microkernels C (+)= A x B of f32 rows with f16, bf16, f32 or i8 columns in panels of 16. Every element of C is one chain
 // fma(a[k], b[k], c) with k rising, so neither tile, instruction set nor a cut along k changes a bit.
 #pragma once
 

@@ -114,6 +114,10 @@ class GemmFloatEmitter : public Generator {
     } else if (key_.b == DType::f16) {
       if (evex()) vcvtph2ps(Xbyak::Zmm(x.getIdx()), yword[at]);
       else vcvtph2ps(Xbyak::Ymm(x.getIdx()), xword[at]);
+    } else if (key_.b == DType::i8) {
+      if (evex()) vpmovsxbd(Xbyak::Zmm(x.getIdx()), xword[at]);
+      else vpmovsxbd(Xbyak::Ymm(x.getIdx()), qword[at]);
+      vcvtdq2ps(x, x);
     } else {
       if (evex()) vpmovzxwd(Xbyak::Zmm(x.getIdx()), yword[at]);
       else vpmovzxwd(Xbyak::Ymm(x.getIdx()), xword[at]);

@@ -78,7 +78,7 @@ void run_copy(const void*, const KernelArgs& args) {
 }
 
 struct RopeState {
-  int64_t head_dim, pairs;
+  int64_t head_dim, pairs, begin;
   bool interleaved;
 };
 
@@ -111,16 +111,17 @@ void rotate_interleaved(const float* x, const float* table, int64_t pairs, float
 void run_rope(const void* opaque, const KernelArgs& args) {
   const RopeState& state = *static_cast<const RopeState*>(opaque);
   const Tensor &x = args.in[0], &table = args.in[1];
-  const int64_t heads = x.dim(1) / state.head_dim, rotated = 2 * state.pairs;
+  const int64_t heads = x.dim(1) / state.head_dim, begin = state.begin, end = begin + 2 * state.pairs;
   const Part part = split_rows(args.worker, x.dim(0) * heads, state.head_dim);
   for (int64_t item = part.row_begin; item < part.row_end; ++item) {
     const int64_t row = item / heads, column = item % heads * state.head_dim;
     const float* from = x.as<float>() + row * x.strides[0] + column;
     const float* angles = table.as<float>() + row * table.strides[0];
     float* to = args.out.as<float>() + row * args.out.strides[0] + column;
-    if (state.interleaved) rotate_interleaved(from, angles, state.pairs, to);
-    else rotate_halves(from, angles, state.pairs, to);
-    std::memcpy(to + rotated, from + rotated, static_cast<size_t>(state.head_dim - rotated) * sizeof(float));
+    std::memcpy(to, from, static_cast<size_t>(begin) * sizeof(float));
+    if (state.interleaved) rotate_interleaved(from + begin, angles, state.pairs, to + begin);
+    else rotate_halves(from + begin, angles, state.pairs, to + begin);
+    std::memcpy(to + end, from + end, static_cast<size_t>(state.head_dim - end) * sizeof(float));
   }
 }
 
@@ -185,7 +186,7 @@ Bound bind(const Call&) {
 }
 Bound bind_rope(const Call& call) {
   const bool interleaved = call.attrs().s("pairing", "halves") == "interleaved";
-  auto state = std::make_shared<RopeState>(RopeState{call.attrs().i("head_dim"), call.in[1].shape[1] / 2, interleaved});
+  auto state = std::make_shared<RopeState>(RopeState{call.attrs().i("head_dim"), call.in[1].shape[1] / 2, call.attrs().i("begin", 0), interleaved});
   return {run_rope, std::move(state), 0, "f32"};
 }
 Bound bind_rope_table(const Call& call) {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// attention over a paged f16 cache, causal, with grouped kv heads, an optional sliding window and soft cap. Inputs and
-// attributes as in docs/ops.md. First stores k and v of every row at its position (rounded to f16), then row i attends
-// to positions max(0, p - window + 1) .. p of its own sequence, read back from the pages. q, k and v may be strided.
-// A row whose sequence, position or page lies outside the tables stores nothing and gives zeros, and earlier places
-// without a page are not attended to (callers check).
+// attention over a paged cache with grouped kv heads. Inputs and attributes as in docs/ops.md. First stores k and v of
+// every row at its position (rounded to the pages' type), then row i attends to positions max(0, p - window + 1) .. p of
+// its own sequence (up to ends[i] - 1 where there are ends), read back from the pages. q, k and v may be strided.
+// Of a visible position j, score = softcap(q . k * scale) + slope * (j - p); exp(sink) joins the sum of exp(score).
+// A row whose sequence, position or page lies outside the tables stores nothing and gives zeros, and places without a
+// page are not attended to (callers check).
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -17,15 +18,53 @@ namespace {
 constexpr int64_t page_slots = 32;
 constexpr int64_t max_head_dim = 1024;  // so that the sums of one head fit on the stack
 
-enum Input : int { q_in, k_in, v_in, positions_in, sequence_in, page_table_in, k_pages_in, v_pages_in, inputs };
+enum Input : int { q_in, k_in, v_in, positions_in, sequence_in, page_table_in, k_pages_in, v_pages_in, least_inputs };
+
+/// Where the optional inputs stand; -1 without.
+struct Optional {
+  int slopes = -1, sinks = -1, ends = -1, inputs = least_inputs;
+  explicit Optional(const Attrs& attrs) {
+    if (attrs.i("slopes", 0) != 0) slopes = inputs++;
+    if (attrs.i("sinks", 0) != 0) sinks = inputs++;
+    if (attrs.i("ends", 0) != 0) ends = inputs++;
+  }
+};
+
+/// Sizes of a page: in bytes with the scales behind the codes where they are i8.
+void check_pages(const TensorDesc& k_pages, const TensorDesc& v_pages, int64_t kv_heads, int64_t d, int64_t dv) {
+  const DType type = k_pages.dtype;
+  NIBBLE_CHECK(type == DType::f16 || type == DType::bf16 || type == DType::i8, "k_pages: expected f16, bf16 or i8, found ",
+               to_string(k_pages));
+  check_dtype(v_pages, type, "v_pages");
+  const int64_t pages = k_pages.shape[0];
+  if (type == DType::i8) {
+    check_shape(k_pages, {pages, kv_heads, d + 4, page_slots}, "k_pages");
+    check_shape(v_pages, {pages, kv_heads, dv + 4, page_slots}, "v_pages");
+  } else {
+    check_shape(k_pages, {pages, kv_heads, d, page_slots}, "k_pages");
+    check_shape(v_pages, {pages, kv_heads, page_slots, dv}, "v_pages");
+  }
+}
+
+void check_optional(std::span<const TensorDesc> in, const Optional& optional, int64_t heads, int64_t m) {
+  for (auto [index, name] : {std::pair{optional.slopes, "slopes"}, {optional.sinks, "sinks"}}) {
+    if (index < 0) continue;
+    check_dtype(in[index], DType::f32, name);
+    check_shape(in[index], {heads}, name);
+  }
+  if (optional.ends < 0) return;
+  check_dtype(in[optional.ends], DType::i32, "ends");
+  check_shape(in[optional.ends], {m}, "ends");
+}
 
 TensorDesc infer(std::span<const TensorDesc> in, const Attrs& attrs) {
-  check_count(in, inputs, inputs);
+  const Optional optional(attrs);
+  check_count(in, optional.inputs, optional.inputs);
   constexpr std::string_view names[] = {"q", "k", "v", "positions", "sequence", "page_table", "k_pages", "v_pages"};
-  constexpr DType types[] = {DType::f32, DType::f32, DType::f32, DType::i32, DType::i32, DType::i32, DType::f16, DType::f16};
+  constexpr DType types[] = {DType::f32, DType::f32, DType::f32, DType::i32, DType::i32, DType::i32};
   constexpr int ranks[] = {2, 2, 2, 1, 1, 2, 4, 4};
-  for (int i = 0; i < inputs; ++i) {
-    check_dtype(in[i], types[i], names[i]);
+  for (int i = 0; i < least_inputs; ++i) {
+    if (i < k_pages_in) check_dtype(in[i], types[i], names[i]);
     check_rank(in[i], ranks[i], names[i]);
   }
   const int64_t heads = attrs.i("heads"), kv_heads = attrs.i("kv_heads"), m = in[q_in].shape[0];
@@ -33,18 +72,23 @@ TensorDesc infer(std::span<const TensorDesc> in, const Attrs& attrs) {
                " must be a multiple of kv_heads ", kv_heads);
   NIBBLE_CHECK(in[q_in].shape[1] % heads == 0, "q ", to_string(in[q_in]), ": expected a width that is a multiple of heads ",
                heads);
-  const int64_t d = in[q_in].shape[1] / heads, pages = in[k_pages_in].shape[0];
-  NIBBLE_CHECK(d >= 1 && d <= max_head_dim, "q ", to_string(in[q_in]), ": head size ", d, ", expected 1 to ", max_head_dim);
+  NIBBLE_CHECK(in[v_in].shape[1] % kv_heads == 0, "v ", to_string(in[v_in]),
+               ": expected a width that is a multiple of kv_heads ", kv_heads);
+  const int64_t d = in[q_in].shape[1] / heads, dv = in[v_in].shape[1] / kv_heads;
+  for (auto [input, size] : {std::pair{q_in, d}, {v_in, dv}}) {
+    NIBBLE_CHECK(size >= 1 && size <= max_head_dim, names[input], " ", to_string(in[input]), ": head size ", size,
+                 ", expected 1 to ", max_head_dim);
+  }
   check_shape(in[k_in], {m, kv_heads * d}, "k");
-  check_shape(in[v_in], {m, kv_heads * d}, "v");
+  check_shape(in[v_in], {m, kv_heads * dv}, "v");
   check_shape(in[positions_in], {m}, "positions");
   check_shape(in[sequence_in], {m}, "sequence");
-  check_shape(in[k_pages_in], {pages, kv_heads, d, page_slots}, "k_pages");
-  check_shape(in[v_pages_in], {pages, kv_heads, page_slots, d}, "v_pages");
+  check_pages(in[k_pages_in], in[v_pages_in], kv_heads, d, dv);
+  check_optional(in, optional, heads, m);
   NIBBLE_CHECK(attrs.i("window", 0) >= 0, "window ", attrs.i("window", 0), ", expected 0 or more");
   NIBBLE_CHECK(attrs.f("softcap", 0.0) >= 0, "softcap ", attrs.f("softcap", 0.0), ", expected 0 or more");
   attrs.f("scale");
-  return {in[q_in].shape, DType::f32, nullptr};
+  return {{m, heads * dv}, DType::f32, nullptr};
 }
 
 struct Cache {
@@ -57,77 +101,122 @@ struct Cache {
     const int64_t page = table.as<const int32_t>()[sequence * table.strides[0] + index * table.strides[1]];
     return page < k_pages.dim(0) ? page : -1;
   }
-  int64_t k_offset(int64_t page, int64_t head, int64_t c, int64_t slot) const {
-    const Shape& s = k_pages.strides;
-    return page * s[0] + head * s[1] + c * s[2] + slot * s[3];
+  double key(int64_t page, int64_t head, int64_t c, int64_t slot) const {
+    if (k_pages.desc.dtype == DType::i8) return coded(k_pages, page, head, slot, c * page_slots + slot);
+    return load(k_pages, at(k_pages, page, head) + c * k_pages.strides[2] + slot * k_pages.strides[3]);
   }
-  int64_t v_offset(int64_t page, int64_t head, int64_t c, int64_t slot) const {
-    const Shape& s = v_pages.strides;
-    return page * s[0] + head * s[1] + slot * s[2] + c * s[3];
+  double value(int64_t page, int64_t head, int64_t c, int64_t slot) const {
+    if (v_pages.desc.dtype == DType::i8) return coded(v_pages, page, head, slot, slot * size(v_pages) + c);
+    return load(v_pages, at(v_pages, page, head) + slot * v_pages.strides[2] + c * v_pages.strides[3]);
+  }
+  /// `x(c)` is element c of the row.
+  template <class Row>
+  void store_key(int64_t page, int64_t head, int64_t slot, int64_t d, Row x) const {
+    if (k_pages.desc.dtype == DType::i8) return store_codes(k_pages, page, head, slot, d, slot, page_slots, x);
+    for (int64_t c = 0; c < d; ++c) {
+      store(k_pages, at(k_pages, page, head) + c * k_pages.strides[2] + slot * k_pages.strides[3], x(c));
+    }
+  }
+  template <class Row>
+  void store_value(int64_t page, int64_t head, int64_t slot, int64_t dv, Row x) const {
+    if (v_pages.desc.dtype == DType::i8) return store_codes(v_pages, page, head, slot, dv, slot * dv, 1, x);
+    for (int64_t c = 0; c < dv; ++c) {
+      store(v_pages, at(v_pages, page, head) + slot * v_pages.strides[2] + c * v_pages.strides[3], x(c));
+    }
+  }
+
+ private:
+  static int64_t at(const Tensor& pages, int64_t page, int64_t head) { return page * pages.strides[0] + head * pages.strides[1]; }
+  static int64_t size(const Tensor& i8_pages) { return i8_pages.dim(2) - 4; }
+  static float* scales(const Tensor& pages, int64_t page, int64_t head) {
+    return reinterpret_cast<float*>(pages.data + at(pages, page, head) + size(pages) * page_slots);
+  }
+  static double coded(const Tensor& pages, int64_t page, int64_t head, int64_t slot, int64_t code) {
+    return double{scales(pages, page, head)[slot]} * load(pages, at(pages, page, head) + code);
+  }
+  template <class Row>
+  static void store_codes(const Tensor& pages, int64_t page, int64_t head, int64_t slot, int64_t d, int64_t first,
+                          int64_t step, Row x) {
+    float max = 0;
+    for (int64_t c = 0; c < d; ++c) max = std::max(max, std::fabs(static_cast<float>(x(c))));
+    const float inverse = max == 0 ? 0.0f : 127.0f / max;
+    scales(pages, page, head)[slot] = max / 127.0f;
+    for (int64_t c = 0; c < d; ++c) {
+      const float code = std::nearbyint(static_cast<float>(x(c)) * inverse);
+      store(pages, at(pages, page, head) + first + c * step, std::clamp(code, -127.0f, 127.0f));
+    }
   }
 };
 
 int64_t element(const Tensor& t, int64_t i) { return t.as<const int32_t>()[i * t.strides[0]]; }
 
-void store_row(const KernelArgs& args, const Cache& cache, int64_t i, int64_t d) {
+struct Options {
+  int64_t heads, kv_heads, d, dv, window;
+  double scale, softcap;
+  Optional in;
+  explicit Options(const KernelArgs& args)
+      : heads(args.attrs->i("heads")),
+        kv_heads(args.attrs->i("kv_heads")),
+        d(args.in[q_in].dim(1) / heads),
+        dv(args.out.dim(1) / heads),
+        window(args.attrs->i("window", 0)),
+        scale(args.attrs->f("scale")),
+        softcap(args.attrs->f("softcap", 0.0)),
+        in(*args.attrs) {}
+};
+
+void store_row(const KernelArgs& args, const Cache& cache, const Options& o, int64_t i) {
   const Tensor &k = args.in[k_in], &v = args.in[v_in];
-  const int64_t position = element(args.in[positions_in], i);
+  const int64_t position = element(args.in[positions_in], i), slot = position % page_slots;
   const int64_t page = cache.page(element(args.in[sequence_in], i), position);
   if (page < 0) return;
-  for (int64_t c = 0; c < k.dim(1); ++c) {
-    store(cache.k_pages, cache.k_offset(page, c / d, c % d, position % page_slots),
-          load(k, i * k.strides[0] + c * k.strides[1]));
-    store(cache.v_pages, cache.v_offset(page, c / d, c % d, position % page_slots),
-          load(v, i * v.strides[0] + c * v.strides[1]));
+  for (int64_t h = 0; h < o.kv_heads; ++h) {
+    cache.store_key(page, h, slot, o.d, [&](int64_t c) { return load(k, i * k.strides[0] + (h * o.d + c) * k.strides[1]); });
+    cache.store_value(page, h, slot, o.dv, [&](int64_t c) { return load(v, i * v.strides[0] + (h * o.dv + c) * v.strides[1]); });
   }
 }
 
-struct Options {
-  int64_t d, group, window;
-  double scale, softcap;
-};
+double per_head(const KernelArgs& args, int input, int64_t head, double none) {
+  return input < 0 ? none : load(args.in[input], head * args.in[input].strides[0]);
+}
 
 /// One query head of row i: online softmax in double.
 void attend(const KernelArgs& args, const Cache& cache, const Options& o, int64_t i, int64_t head) {
   const Tensor &q = args.in[q_in], &out = args.out;
   const int64_t position = element(args.in[positions_in], i), sequence = element(args.in[sequence_in], i);
-  const int64_t kv_head = head / o.group;
-  double sums[max_head_dim], total = 0, max = -std::numeric_limits<double>::infinity();
-  std::fill(sums, sums + o.d, 0.0);
-  const int64_t last = cache.page(sequence, position) < 0 ? -1 : position;
-  for (int64_t p = o.window > 0 ? std::max<int64_t>(0, position - o.window + 1) : 0; p <= last; ++p) {
+  const int64_t kv_head = head / (o.heads / o.kv_heads);
+  const double slope = per_head(args, o.in.slopes, head, 0);
+  double sums[max_head_dim], max = per_head(args, o.in.sinks, head, -std::numeric_limits<double>::infinity());
+  double total = o.in.sinks < 0 ? 0 : 1;
+  std::fill(sums, sums + o.dv, 0.0);
+  const int64_t end = o.in.ends < 0 ? position + 1 : element(args.in[o.in.ends], i);
+  const int64_t stop = cache.page(sequence, position) < 0 ? 0 : std::min(end, args.in[page_table_in].dim(1) * page_slots);
+  for (int64_t p = o.window > 0 ? std::max<int64_t>(0, position - o.window + 1) : 0; p < stop; ++p) {
     const int64_t page = cache.page(sequence, p);
     if (page < 0) continue;
     double score = 0;
     for (int64_t c = 0; c < o.d; ++c) {
-      score += load(q, i * q.strides[0] + (head * o.d + c) * q.strides[1]) *
-               load(cache.k_pages, cache.k_offset(page, kv_head, c, p % page_slots));
+      score += load(q, i * q.strides[0] + (head * o.d + c) * q.strides[1]) * cache.key(page, kv_head, c, p % page_slots);
     }
     score *= o.scale;
     if (o.softcap > 0) score = o.softcap * std::tanh(score / o.softcap);
+    score += slope * static_cast<double>(p - position);
     const double top = std::max(max, score), fade = std::exp(max - top), weight = std::exp(score - top);
     total = total * fade + weight;
-    for (int64_t c = 0; c < o.d; ++c) {
-      sums[c] = sums[c] * fade + weight * load(cache.v_pages, cache.v_offset(page, kv_head, c, p % page_slots));
-    }
+    for (int64_t c = 0; c < o.dv; ++c) sums[c] = sums[c] * fade + weight * cache.value(page, kv_head, c, p % page_slots);
     max = top;
   }
-  for (int64_t c = 0; c < o.d; ++c) {
-    store(out, i * out.strides[0] + (head * o.d + c) * out.strides[1], total == 0 ? 0.0 : sums[c] / total);
+  for (int64_t c = 0; c < o.dv; ++c) {
+    store(out, i * out.strides[0] + (head * o.dv + c) * out.strides[1], total == 0 ? 0.0 : sums[c] / total);
   }
 }
 
 void reference(const KernelArgs& args) {
-  const int64_t heads = args.attrs->i("heads");
-  const Options options = {.d = args.out.dim(1) / heads,
-                           .group = heads / args.attrs->i("kv_heads"),
-                           .window = args.attrs->i("window", 0),
-                           .scale = args.attrs->f("scale"),
-                           .softcap = args.attrs->f("softcap", 0.0)};
+  const Options options(args);
   const Cache cache = {args.in[page_table_in], args.in[k_pages_in], args.in[v_pages_in]};
-  for (int64_t i = 0; i < args.out.dim(0); ++i) store_row(args, cache, i, options.d);
+  for (int64_t i = 0; i < args.out.dim(0); ++i) store_row(args, cache, options, i);
   for (int64_t i = 0; i < args.out.dim(0); ++i) {
-    for (int64_t head = 0; head < heads; ++head) attend(args, cache, options, i, head);
+    for (int64_t head = 0; head < options.heads; ++head) attend(args, cache, options, i, head);
   }
 }
 

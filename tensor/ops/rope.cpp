@@ -2,8 +2,8 @@
 // Rotary position embedding (arXiv 2104.09864).
 // rope_table: positions i32 (m), inv_freq f32 (r/2) -> f32 (m, r): r/2 cosines, then r/2 sines, of float(position) *
 //   inv_freq (rounded to f32), each times attention_factor.
-// rope: x f (m, heads * head_dim), table f32 (m, r) -> f32 of x's shape. The first r elements of each head are rotated in
-//   pairs (i, i + r/2) for "halves" or (2i, 2i + 1) for "interleaved"; the rest is copied.
+// rope: x f (m, heads * head_dim), table f32 (m, r) -> f32 of x's shape. r elements of each head from `begin` on are
+//   rotated in pairs (i, i + r/2) for "halves" or (2i, 2i + 1) for "interleaved"; the rest is copied.
 #include <cmath>
 
 #include "tensor/ops/support.h"
@@ -57,12 +57,15 @@ TensorDesc infer_rope(std::span<const TensorDesc> in, const Attrs& attrs) {
                ": expected a width that is a multiple of head_dim ", head_dim);
   NIBBLE_CHECK(rotated % 2 == 0 && rotated <= head_dim, "table ", to_string(in[1]),
                ": expected an even width up to head_dim ", head_dim);
+  const int64_t begin = attrs.i("begin", 0);
+  NIBBLE_CHECK(begin >= 0 && begin <= head_dim - rotated, "begin ", begin, ", expected 0 to ", head_dim - rotated);
   return {in[0].shape, DType::f32, nullptr};
 }
 
 void rope_reference(const KernelArgs& args) {
   const Tensor &x = args.in[0], &table = args.in[1], &out = args.out;
   const int64_t head_dim = args.attrs->i("head_dim"), pairs = table.dim(1) / 2;
+  const int64_t begin = args.attrs->i("begin", 0);
   const bool adjacent = interleaved(*args.attrs);
   for (int64_t i = 0; i < x.dim(0); ++i) {
     auto in = [&](int64_t c) { return load(x, i * x.strides[0] + c * x.strides[1]); };
@@ -70,12 +73,13 @@ void rope_reference(const KernelArgs& args) {
     auto angle = [&](int64_t c) { return double{table.as<const float>()[i * table.strides[0] + c * table.strides[1]]}; };
     for (int64_t head = 0; head < x.dim(1); head += head_dim) {
       for (int64_t p = 0; p < pairs; ++p) {
-        const int64_t a = head + (adjacent ? 2 * p : p), b = adjacent ? a + 1 : a + pairs;
+        const int64_t a = head + begin + (adjacent ? 2 * p : p), b = adjacent ? a + 1 : a + pairs;
         const double cosine = angle(p), sine = angle(pairs + p), first = in(a), second = in(b);
         put(a, first * cosine - second * sine);
         put(b, first * sine + second * cosine);
       }
-      for (int64_t c = head + 2 * pairs; c < head + head_dim; ++c) put(c, in(c));
+      for (int64_t c = head; c < head + begin; ++c) put(c, in(c));
+      for (int64_t c = head + begin + 2 * pairs; c < head + head_dim; ++c) put(c, in(c));
     }
   }
 }

@@ -19,7 +19,23 @@ namespace {
 struct Model {
   int64_t heads = 4, kv_heads = 2, d = 64, window = 0;
   double softcap = 0;
+  int64_t dv = d;
+  DType pages = DType::f16;
+  bool slopes = false, sinks = false;
+  int64_t prefix = 0;  ///< positions that see each other
   double scale() const { return 1 / std::sqrt(static_cast<double>(d)); }
+  std::vector<float> slope_list() const {
+    std::vector<float> list;
+    for (int64_t h = 0; slopes && h < heads; ++h) list.push_back(std::exp2(-8.0f * static_cast<float>(h + 1) / static_cast<float>(heads)));
+    return list;
+  }
+  std::vector<float> sink_list() const {
+    std::vector<float> list;
+    for (int64_t h = 0; sinks && h < heads; ++h) list.push_back(static_cast<float>(h % 5) - 1.5f);
+    return list;
+  }
+  /// One element of a page; i8 pages carry a scale of 4 bytes per slot.
+  int64_t page_bytes(int64_t size) const { return pages == DType::i8 ? 32 * (size + 4) : 64 * size; }
 };
 
 struct TokenRow {
@@ -32,12 +48,12 @@ std::vector<TokenRow> positions(int32_t sequence, int32_t begin, int32_t end) {
   return rows;
 }
 
-/// Uniform in [-1, 1), fixed by its arguments alone, rounded to f16 so that pages hold it exactly.
+/// Uniform in [-1, 1), fixed by its arguments alone, with 8 bits of mantissa so that f16 and bf16 pages hold it exactly.
 float value(int what, int64_t sequence, int64_t position, int64_t i) {
   uint64_t x = static_cast<uint64_t>(what) * 0x9e3779b97f4a7c15u + static_cast<uint64_t>(sequence) * 0xbf58476d1ce4e5b9u +
                static_cast<uint64_t>(position) * 0x94d049bb133111ebu + static_cast<uint64_t>(i) * 0xd6e8feb86659fd93u;
   for (int round = 0; round < 3; ++round) x = (x ^ (x >> 29)) * 0xbf58476d1ce4e5b9u;
-  return f16_to_f32(f32_to_f16(static_cast<float>(static_cast<double>(x >> 11) * 0x1p-52 - 1)));
+  return bf16_to_f32(f32_to_bf16(static_cast<float>(static_cast<double>(x >> 57) * 0x1p-6 - 1)));
 }
 
 /// Pages of some sequences, taken in a scattered order; memory that is not written holds NaN.
@@ -45,22 +61,23 @@ class Cache {
  public:
   Cache(const Model& model, int sequences, int max_pages)
       : model_(model), max_pages_(max_pages), pages_(sequences * max_pages), table_(pages_),
-        k_(bytes()), v_(bytes()) {
+        k_(bytes(model.d)), v_(bytes(model.dv)) {
     for (int i = 0; i < pages_; ++i) table_[i] = static_cast<int32_t>((i * 7 + 3) % pages_);  // 7 must not divide the count
     NIBBLE_CHECK(pages_ % 7 != 0, "pages");
     std::memset(k_.data(), 0xff, k_.size());
     std::memset(v_.data(), 0xff, v_.size());
   }
 
-  /// Runs one call on these rows; q, k and v are column slices of one joined matrix. -> (rows, heads * d)
+  /// Runs one call on these rows; q, k and v are column slices of one joined matrix. -> (rows, heads * dv)
   std::vector<float> run(std::string_view kernel, const std::vector<TokenRow>& rows, int threads) {
-    const int64_t m = static_cast<int64_t>(rows.size()), q_size = model_.heads * model_.d, kv_size = model_.kv_heads * model_.d;
-    const int64_t joined = q_size + 2 * kv_size;
-    test::Guarded x(static_cast<size_t>(m * joined) * 4), y(static_cast<size_t>(m * q_size) * 4);
-    std::vector<int32_t> position(rows.size()), sequence(rows.size());
+    const int64_t m = static_cast<int64_t>(rows.size()), q_size = model_.heads * model_.d, k_size = model_.kv_heads * model_.d;
+    const int64_t v_size = model_.kv_heads * model_.dv, y_size = model_.heads * model_.dv, joined = q_size + k_size + v_size;
+    test::Guarded x(static_cast<size_t>(m * joined) * 4), y(static_cast<size_t>(m * y_size) * 4);
+    std::vector<int32_t> position(rows.size()), sequence(rows.size()), ends(rows.size());
     for (int64_t i = 0; i < m; ++i) {
       position[i] = rows[i].position;
       sequence[i] = rows[i].sequence;
+      ends[i] = std::max(static_cast<int32_t>(model_.prefix), rows[i].position + 1);
       for (int64_t j = 0; j < joined; ++j) x.as<float>()[i * joined + j] = element(rows[i], j);
     }
     const auto columns = [&](int64_t begin, int64_t size) {
@@ -68,41 +85,63 @@ class Cache {
       t.strides = Shape{joined, 1};
       return t;
     };
-    const Shape k_shape{pages_, model_.kv_heads, model_.d, 32}, v_shape{pages_, model_.kv_heads, 32, model_.d};
-    const Tensor in[] = {columns(0, q_size), columns(q_size, kv_size), columns(q_size + kv_size, kv_size),
+    const bool coded = model_.pages == DType::i8;
+    const Shape k_shape{pages_, model_.kv_heads, model_.d + (coded ? 4 : 0), 32};
+    const Shape v_shape = coded ? Shape{pages_, model_.kv_heads, model_.dv + 4, 32} : Shape{pages_, model_.kv_heads, 32, model_.dv};
+    auto slopes = model_.slope_list(), sinks = model_.sink_list();
+    std::vector<Tensor> in = {columns(0, q_size), columns(q_size, k_size), columns(q_size + k_size, v_size),
                          Tensor({Shape{m}, DType::i32}, position.data()), Tensor({Shape{m}, DType::i32}, sequence.data()),
                          Tensor({Shape{pages_ / max_pages_, max_pages_}, DType::i32}, table_.data()),
-                         Tensor({k_shape, DType::f16}, k_.data()), Tensor({v_shape, DType::f16}, v_.data())};
-    const Tensor out({Shape{m, q_size}, DType::f32}, y.data());
-    const Attrs attrs{{"heads", model_.heads}, {"kv_heads", model_.kv_heads}, {"scale", model_.scale()},
+                         Tensor({k_shape, model_.pages}, k_.data()), Tensor({v_shape, model_.pages}, v_.data())};
+    if (model_.slopes) in.push_back(Tensor({Shape{model_.heads}, DType::f32}, slopes.data()));
+    if (model_.sinks) in.push_back(Tensor({Shape{model_.heads}, DType::f32}, sinks.data()));
+    if (model_.prefix > 0) in.push_back(Tensor({Shape{m}, DType::i32}, ends.data()));
+    const Tensor out({Shape{m, y_size}, DType::f32}, y.data());
+    const Attrs attrs{{"slopes", int64_t{model_.slopes}}, {"sinks", int64_t{model_.sinks}}, {"ends", int64_t{model_.prefix > 0}},
+                      {"heads", model_.heads}, {"kv_heads", model_.kv_heads}, {"scale", model_.scale()},
                       {"window", model_.window}, {"softcap", model_.softcap}};
     ThreadPool pool(threads);
     test::KernelRunner runner("attention", kernel, in, out.desc, attrs, threads);
     runner.run(pool, in, out);
-    return {y.as<float>(), y.as<float>() + m * q_size};
+    return {y.as<float>(), y.as<float>() + m * y_size};
   }
   /// What a call of all rows 0..length-1 gives, by the double reference; one sequence.
   test::Doubles expected(int32_t sequence, int64_t length) const {
-    const int64_t q_size = model_.heads * model_.d, kv_size = model_.kv_heads * model_.d;
+    const int64_t q_size = model_.heads * model_.d, k_size = model_.kv_heads * model_.d, v_size = model_.kv_heads * model_.dv;
     test::Floats q, k, v;
     for (int32_t p = 0; p < length; ++p) {
       for (int64_t j = 0; j < q_size; ++j) q.push_back(element({sequence, p}, j));
-      for (int64_t j = 0; j < kv_size; ++j) k.push_back(element({sequence, p}, q_size + j));
-      for (int64_t j = 0; j < kv_size; ++j) v.push_back(element({sequence, p}, q_size + kv_size + j));
+      for (int64_t j = 0; j < k_size; ++j) k.push_back(element({sequence, p}, q_size + j));
+      for (int64_t j = 0; j < v_size; ++j) v.push_back(element({sequence, p}, q_size + k_size + j));
     }
-    return test::attention(q, k, v, {length, model_.heads, model_.kv_heads, model_.d, model_.scale(), model_.window, model_.softcap});
+    if (model_.pages == DType::i8) {
+      as_coded(k, model_.d);
+      as_coded(v, model_.dv);
+    }
+    return test::attention(q, k, v, {length, model_.heads, model_.kv_heads, model_.d, model_.scale(), model_.window, model_.softcap,
+                                     model_.dv, model_.slope_list(), model_.sink_list(), model_.prefix});
   }
   /// |value| <= 1. A score errs by at most `score` (its dot product, the scale, softcap and exponent), a weight by twice
   /// that relatively, and sums of n weights by n roundings.
   double bound(int64_t length) const {
     const double d = static_cast<double>(model_.d), size = d * model_.scale();
     const double score = test::f32_epsilon * (2 * d + 8) * size + (model_.softcap != 0 ? 8 * test::f32_epsilon * model_.softcap : 0);
-    return 4 * score + 2 * test::f32_epsilon * static_cast<double>(length + 32);
+    // A slope is rounded once, as is its product with a distance.
+    const double slopes = model_.slopes ? 4 * test::f32_epsilon * static_cast<double>(length) : 0;
+    return 4 * (score + slopes) + 2 * test::f32_epsilon * static_cast<double>(length + 32);
   }
 
  private:
   static float element(TokenRow row, int64_t j) { return value(1, row.sequence, row.position, j); }
-  size_t bytes() const { return static_cast<size_t>(pages_ * model_.kv_heads * model_.d * 32) * 2; }
+  size_t bytes(int64_t size) const { return static_cast<size_t>(pages_ * model_.kv_heads * model_.page_bytes(size)); }
+  /// What i8 pages hold of rows of `size`.
+  static void as_coded(test::Floats& x, int64_t size) {
+    for (auto row = x.begin(); row != x.end(); row += size) {
+      float max = 0;
+      std::for_each(row, row + size, [&](float e) { max = std::max(max, std::fabs(e)); });
+      std::for_each(row, row + size, [&](float& e) { e = std::nearbyint(e * (127.0f / max)) * (max / 127.0f); });
+    }
+  }
   Model model_;
   int64_t max_pages_, pages_;
   std::vector<int32_t> table_;
@@ -127,7 +166,42 @@ class Attention : public testing::TestWithParam<std::pair<Isa, const char*>> {
 };
 
 TEST_P(Attention, MatchesReferenceForHeadSizes) {
-  for (int64_t d : {8, 16, 20, 64, 80, 96, 128, 256}) expect_reference({.heads = 2, .kv_heads = 1, .d = d}, 45, 1);
+  for (int64_t d : {1, 4, 6, 8, 16, 20, 64, 80, 96, 100, 128, 256}) expect_reference({.heads = 2, .kv_heads = 1, .d = d}, 45, 1);
+}
+TEST_P(Attention, MatchesReferenceForValuesOfAnotherSize) {
+  for (auto [d, dv] : {std::pair{24, 16}, {192, 128}, {6, 20}, {16, 3}}) {
+    expect_reference({.heads = 4, .kv_heads = 2, .d = d, .dv = dv}, 45, 1);
+  }
+}
+TEST_P(Attention, MatchesReferenceForPageTypes) {
+  for (DType pages : {DType::bf16, DType::i8}) {
+    for (int64_t d : {4, 16, 20, 64, 100}) expect_reference({.heads = 2, .kv_heads = 1, .d = d, .pages = pages}, 45, 1);
+    expect_reference({.heads = 4, .kv_heads = 2, .d = 16, .window = 40, .softcap = 1, .dv = 24, .pages = pages, .slopes = true, .sinks = true}, 700, 2);
+  }
+}
+TEST_P(Attention, MatchesReferenceWithSlopesSinksAndPrefix) {
+  expect_reference({.heads = 6, .kv_heads = 2, .d = 16, .slopes = true}, 600, 2);
+  expect_reference({.heads = 6, .kv_heads = 2, .d = 16, .window = 50, .sinks = true}, 600, 2);
+  for (int64_t prefix : {1, 31, 33, 64, 520}) expect_reference({.heads = 2, .kv_heads = 1, .d = 16, .prefix = prefix}, 600, 2);
+}
+TEST_P(Attention, OptionsTogetherGiveSameBitsInChunks) {
+  for (DType pages : {DType::f16, DType::bf16, DType::i8}) {
+    // The chunks begin behind the prefix, which must be in one call.
+    const Model model{.heads = 4, .kv_heads = 2, .d = 12, .window = 530, .dv = 20, .pages = pages, .slopes = true, .sinks = true, .prefix = 40};
+    const int32_t length = emulated() ? 70 : 600;
+    Cache whole(model, 1, 20);
+    const auto want = whole.run(kernel(), positions(0, 0, length), 1);
+    for (int chunk : {1, 9, 33}) {
+      if (emulated() && chunk != 9) continue;
+      Cache cache(model, 1, 20);
+      auto got = cache.run(kernel(), positions(0, 0, 40), 2);
+      for (int32_t p = 40; p < length; p += chunk) {
+        const auto part = cache.run(kernel(), positions(0, p, std::min(p + chunk, length)), 2);
+        got.insert(got.end(), part.begin(), part.end());
+      }
+      EXPECT_TRUE(test::same_bits(got, want, message(name(pages), ", chunks of ", chunk)));
+    }
+  }
 }
 TEST_P(Attention, MatchesReferenceForHeadCounts) {
   for (auto [heads, kv_heads] : {std::pair{1, 1}, {3, 3}, {6, 2}, {7, 1}, {14, 2}, {64, 1}}) {
@@ -195,9 +269,11 @@ TEST(AttentionAvx512, GivesTheBitsOfAvx2) {
   jit::register_kernels();
   if (max_isa() < Isa::avx512vnni) GTEST_SKIP() << "needs avx512vnni";
   if (!supported(Isa::avx512vnni)) emulator::install();
-  const Model model{.heads = 6, .kv_heads = 2, .d = 40};
-  Cache a(model, 1, 20), b(model, 1, 20);
-  EXPECT_TRUE(test::same_bits(a.run("attention_avx512", positions(0, 0, 90), 1), b.run("attention_avx2", positions(0, 0, 90), 1), "avx512"));
+  for (DType pages : {DType::f16, DType::bf16, DType::i8}) {
+    const Model model{.heads = 6, .kv_heads = 2, .d = 40, .pages = pages};
+    Cache a(model, 1, 20), b(model, 1, 20);
+    EXPECT_TRUE(test::same_bits(a.run("attention_avx512", positions(0, 0, 70), 1), b.run("attention_avx2", positions(0, 0, 70), 1), std::string(name(pages))));
+  }
 }
 
 }  // namespace

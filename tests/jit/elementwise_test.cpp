@@ -163,7 +163,9 @@ TEST_F(Elementwise, RopeRotatesPairs) {
       expect_equal("rope_table", {positions, inv_freq}, {{"attention_factor", 1.25}});
       const test::TestTensor table = test::run_reference("rope_table", {positions, inv_freq});
       // Two products of up to 4, one rounded.
-      expect_close("rope", {x, table}, 0, 4 * 3 * test::f32_epsilon, {{"head_dim", head_dim}, {"pairing", pairing}});
+      for (int64_t begin : {int64_t{0}, (head_dim - rotated) / 2, head_dim - rotated}) {
+        expect_close("rope", {x, table}, 0, 4 * 3 * test::f32_epsilon, {{"head_dim", head_dim}, {"pairing", pairing}, {"begin", begin}});
+      }
     }
   }
 }

@@ -33,6 +33,10 @@ void check(const jit::GemmFloatKey& key, const jit::Code& code, int64_t k, bool 
     if (key.b == DType::f32) {
       std::memcpy(at, &w, 4);
       weights[i] = w;
+    } else if (key.b == DType::i8) {
+      const auto byte = static_cast<int8_t>(std::lround(w * 127));
+      std::memcpy(at, &byte, 1);
+      weights[i] = byte;
     } else {
       const uint16_t bits = key.b == DType::f16 ? f32_to_f16(w) : f32_to_bf16(w);
       std::memcpy(at, &bits, 2);

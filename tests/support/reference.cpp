@@ -71,12 +71,12 @@ Doubles softmax(const Floats& x, int64_t n, double scale) {
 }
 
 Doubles rope(const Floats& x, int64_t heads, int64_t head_dim, const Ints& positions, const Floats& inv_freq,
-             bool interleaved, double factor) {
+             bool interleaved, double factor, int64_t begin) {
   Doubles y(x.begin(), x.end());
   const int64_t pairs = static_cast<int64_t>(inv_freq.size());
   for (size_t row = 0; row < positions.size(); row++) {
     for (int64_t head = 0; head < heads; head++) {
-      const int64_t base = static_cast<int64_t>(row) * heads * head_dim + head * head_dim;
+      const int64_t base = static_cast<int64_t>(row) * heads * head_dim + head * head_dim + begin;
       for (int64_t p = 0; p < pairs; p++) {
         const double angle = float(positions[row]) * inv_freq[p];
         const int64_t a = base + (interleaved ? 2 * p : p), b = base + (interleaved ? 2 * p + 1 : p + pairs);
@@ -89,26 +89,30 @@ Doubles rope(const Floats& x, int64_t heads, int64_t head_dim, const Ints& posit
 }
 
 Doubles attention(const Floats& q, const Floats& k, const Floats& v, const AttentionShape& s) {
-  Doubles y(q.size(), 0.0);
+  const int64_t dv = s.dv > 0 ? s.dv : s.d;
+  Doubles y(s.length * s.heads * dv, 0.0);
   for (int64_t row = 0; row < s.length; row++) {
+    const int64_t end = row < s.prefix ? s.prefix : row + 1;
     for (int64_t head = 0; head < s.heads; head++) {
       const int64_t kv = head / (s.heads / s.kv_heads);
       const int64_t first = s.window > 0 ? std::max<int64_t>(0, row - s.window + 1) : 0;
       Doubles score;
-      for (int64_t past = first; past <= row; past++) {
+      for (int64_t past = first; past < end; past++) {
         double dot = 0;
         for (int64_t c = 0; c < s.d; c++) {
           dot += double(q[(row * s.heads + head) * s.d + c]) * k[(past * s.kv_heads + kv) * s.d + c];
         }
         dot *= s.scale;
-        score.push_back(s.softcap > 0 ? s.softcap * std::tanh(dot / s.softcap) : dot);
+        if (s.softcap > 0) dot = s.softcap * std::tanh(dot / s.softcap);
+        score.push_back(s.slopes.empty() ? dot : dot + s.slopes[head] * double(past - row));
       }
-      const double max = *std::max_element(score.begin(), score.end());
-      double sum = 0;
+      double max = *std::max_element(score.begin(), score.end());
+      if (!s.sinks.empty()) max = std::max(max, double(s.sinks[head]));
+      double sum = s.sinks.empty() ? 0 : std::exp(s.sinks[head] - max);
       for (double& e : score) sum += e = std::exp(e - max);
-      for (int64_t past = first; past <= row; past++) {
-        for (int64_t c = 0; c < s.d; c++) {
-          y[(row * s.heads + head) * s.d + c] += score[past - first] / sum * v[(past * s.kv_heads + kv) * s.d + c];
+      for (int64_t past = first; past < end; past++) {
+        for (int64_t c = 0; c < dv; c++) {
+          y[(row * s.heads + head) * dv + c] += score[past - first] / sum * v[(past * s.kv_heads + kv) * dv + c];
         }
       }
     }

@@ -20,9 +20,9 @@ double activation(const std::string& name, double x);
 Doubles rms_norm(const Floats& x, int64_t n, const Floats& weight, double eps);
 Doubles layer_norm(const Floats& x, int64_t n, const Floats& weight, const Floats& bias, double eps);
 Doubles softmax(const Floats& x, int64_t n, double scale);
-/// x (m, heads * head_dim); the angle of pair i at position p is float(p) * inv_freq[i].
+/// x (m, heads * head_dim); the angle of pair i at position p is float(p) * inv_freq[i]. Rotates from element `begin` on.
 Doubles rope(const Floats& x, int64_t heads, int64_t head_dim, const Ints& positions, const Floats& inv_freq,
-             bool interleaved, double factor = 1);
+             bool interleaved, double factor = 1, int64_t begin = 0);
 
 /// One whole sequence, row = position: q (length, heads * d), k and v (length, kv_heads * d), not paged and not rounded.
 struct AttentionShape {
@@ -30,6 +30,9 @@ struct AttentionShape {
   double scale;
   int64_t window = 0;
   double softcap = 0;
+  int64_t dv = 0;           ///< v is (length, kv_heads * dv), the result (length, heads * dv); 0: d
+  Floats slopes = {}, sinks = {};  ///< per head, or empty
+  int64_t prefix = 0;       ///< the first positions see each other
 };
 Doubles attention(const Floats& q, const Floats& k, const Floats& v, const AttentionShape& shape);
 

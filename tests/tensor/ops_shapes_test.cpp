@@ -42,6 +42,13 @@ Bad bad_attention(int input, TensorDesc desc, const char* says) {
   return bad;
 }
 
+Bad with_optional(const char* name, TensorDesc desc, const char* says) {
+  Bad bad = bad_attention(0, {{4, 24}, f32, nullptr}, says);
+  bad.in.push_back(desc);
+  bad.attrs.set(name, int64_t{1});
+  return bad;
+}
+
 std::vector<Bad> bad_calls() {
   const TensorDesc x = {{3, 64}, f32, nullptr}, act = {{3, 64}, packed, &act_format(32, 8)};
   return {
@@ -78,9 +85,17 @@ std::vector<Bad> bad_calls() {
       {"softmax", {{{3}, i32, nullptr}}, {}, "i32"},
       {"rope_table", {{{3}, f32, nullptr}, {{4}, f32, nullptr}}, {}, "positions: expected i32"},
       {"rope", {x, {{3, 34}, f32, nullptr}}, {{"head_dim", int64_t{32}}}, "table f32 (3, 34): expected an even width up to head_dim 32"},
+      {"rope", {x, {{3, 16}, f32, nullptr}}, {{"head_dim", int64_t{32}}, {"begin", int64_t{17}}}, "begin 17, expected 0 to 16"},
       {"rope", {x, {{4, 32}, f32, nullptr}}, {{"head_dim", int64_t{32}}}, "differ in rows"},
       {"rope", {x, {{3, 32}, f32, nullptr}}, {{"head_dim", int64_t{48}}}, "multiple of head_dim 48"},
       {"rope", {x, {{3, 32}, f32, nullptr}}, {{"head_dim", int64_t{32}}, {"pairing", std::string("odd")}}, "unknown pairing odd"},
+      bad_attention(2, {{4, 11}, f32, nullptr}, "v f32 (4, 11): expected a width that is a multiple of kv_heads 2"),
+      bad_attention(2, {{4, 16}, f32, nullptr}, "v_pages: expected (6, 2, 32, 8)"),
+      bad_attention(6, {{6, 2, 6, 32}, f32, nullptr}, "k_pages: expected f16, bf16 or i8, found f32 (6, 2, 6, 32)"),
+      bad_attention(6, {{6, 2, 6, 32}, DType::bf16, nullptr}, "v_pages: expected bf16, found f16 (6, 2, 32, 6)"),
+      with_optional("slopes", {{3}, f32, nullptr}, "slopes: expected (4), found f32 (3)"),
+      with_optional("sinks", {{4}, i32, nullptr}, "sinks: expected f32, found i32 (4)"),
+      with_optional("ends", {{5}, i32, nullptr}, "ends: expected (4), found i32 (5)"),
       bad_attention(1, {{4, 24}, f32, nullptr}, "k: expected (4, 12), found f32 (4, 24)"),
       bad_attention(3, {{5}, i32, nullptr}, "positions: expected (4), found i32 (5)"),
       bad_attention(6, {{6, 2, 6, 16}, f16, nullptr}, "k_pages: expected (6, 2, 6, 32), found f16 (6, 2, 6, 16)"),

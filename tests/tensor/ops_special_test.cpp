@@ -200,6 +200,34 @@ TEST(Attention, ChunksGiveTheBitsOfOnePass) {
   for (int64_t chunk : {1, 7, 32}) EXPECT_TRUE(same_bits(run(chunk), whole, "chunk " + std::to_string(chunk), 17));
 }
 
+TEST(Attention, I8PagesHoldCodesOfEachRowAndItsScale) {
+  Random random(23);
+  const int64_t length = 40, heads = 4, kv_heads = 2, d = 6, dv = 5;
+  const auto coded = [](const Floats& x, int64_t size) {
+    Floats y;
+    for (size_t i = 0; i < x.size(); i += size) {
+      float max = 0;
+      for (int64_t c = 0; c < size; c++) max = std::max(max, std::fabs(x[i + c]));
+      const float inverse = 127.0f / max;
+      for (int64_t c = 0; c < size; c++) y.push_back(std::nearbyint(x[i + c] * inverse) * (max / 127.0f));
+    }
+    return y;
+  };
+  const Floats q = random.normals(length * heads * d), k = random.normals(length * kv_heads * d), v = random.normals(length * kv_heads * dv);
+  Ints positions(length);
+  for (int32_t i = 0; i < length; i++) positions[i] = i;
+  const TestTensor k_pages({{2, kv_heads, d + 4, 32}, DType::i8, nullptr}), v_pages({{2, kv_heads, dv + 4, 32}, DType::i8, nullptr});
+  const Attrs attrs = {{"heads", heads}, {"kv_heads", kv_heads}, {"scale", 0.4}};
+  const Floats got = run_reference("attention", {TestTensor({length, heads * d}, f32, q), TestTensor({length, kv_heads * d}, f32, k),
+                                                 TestTensor({length, kv_heads * dv}, f32, v), TestTensor({length}, positions),
+                                                 TestTensor({length}, Ints(length, 0)), TestTensor({1, 2}, Ints{1, 0}), k_pages, v_pages},
+                                   attrs).floats();
+  AttentionShape shape{length, heads, kv_heads, d, 0.4};
+  shape.dv = dv;
+  // Codes times scales are rounded to f32 by coded() only.
+  EXPECT_TRUE(close(got, attention(q, coded(k, d), coded(v, dv), shape), 64 * f32_epsilon, "i8 pages"));
+}
+
 TEST(Copy, ConvertsWithSaturation) {
   const TestTensor x({1, 6}, f32, Floats{0.5f, 1.5f, -200, 300, nan, -0.5f});
   auto got = [&](const char* dtype) { return values(run_reference("copy", {x}, {{"dtype", std::string(dtype)}})); };
