@@ -108,6 +108,16 @@ void add_generate_flags(CLI::App& app, GenerateFlags& flags) {
       ->type_name("TEXT")->allow_extra_args(false)->group("Generation")
       ->check([](const std::string& text) { return std::string(text.empty() ? "expected a text that is not empty" : ""); });
   app.add_flag("--ignore-eos", o.ignore_eos, "Go on after the model's end token")->group("Generation");
+  app.add_option("--speculate", flags.speculate,
+                 message("Check drafts of tokens, copied from what followed the same words before, in one batch (the text stays "
+                         "the same): auto (where it pays), off, or 1 to ", models::Speculator::max_draft, " tokens"))
+      ->type_name("auto|off|N")->capture_default_str()->group("Generation")
+      ->check([](const std::string& text) -> std::string {
+        std::string number = text;
+        if (text == "auto" || text == "off") return {};
+        const std::string wrong = between(1, models::Speculator::max_draft)(number);
+        return wrong.empty() ? wrong : "expected auto, off or a number: " + wrong;
+      });
 
   const auto number = [&](const char* names, auto& value, double low, double high, const char* what) {
     app.add_option(names, value, what)->type_name("N")->check(between(low, high))->capture_default_str()->group("Sampling");
@@ -129,6 +139,9 @@ models::GenerateOptions generate_options(const GenerateFlags& flags) {
   models::GenerateOptions options = flags.options;
   options.sampler.seed = flags.seed >= 0 ? static_cast<uint64_t>(flags.seed) : std::random_device{}();
   models::check(options.sampler);
+  if (flags.speculate == "auto") options.speculate = models::Speculator::automatic;
+  else if (flags.speculate == "off") options.speculate = models::Speculator::off;
+  else options.speculate = std::stoi(flags.speculate);
   return options;
 }
 

@@ -38,6 +38,7 @@ void print_start(models::Engine& engine);
 struct GenerateFlags {
   models::GenerateOptions options;
   int64_t seed = -1;
+  std::string speculate = "auto";
 };
 void add_generate_flags(CLI::App& app, GenerateFlags& flags);
 /// The options, a seed drawn if none was given.

@@ -2,6 +2,7 @@
 #include "models/generate.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 
 #include "tensor/check.h"
@@ -106,6 +107,19 @@ std::span<const float> Session::run_prompt(std::span<const int32_t> prompt, Gene
   return logits;
 }
 
+std::span<const float> Session::run_step(int32_t token, std::span<const int32_t> draft) {
+  std::array<Row, StepCosts::max_rows> rows;
+  const auto position = static_cast<int32_t>(tokens_.size());
+  const auto count = static_cast<int>(draft.size()) + 1;
+  for (int i = 0; i < count; ++i) rows[i] = {i == 0 ? token : draft[i - 1], position + i, sequence_, true};
+  engine_.plan(count, count);  // compiled outside the measured time
+  Clock clock;
+  const std::span<const float> logits = engine_.run(std::span(rows).first(static_cast<size_t>(count)));
+  costs_.measured(count, clock.lap());
+  tokens_.push_back(token);
+  return logits;
+}
+
 GenerateResult Session::generate(std::span<const int32_t> prompt, const GenerateOptions& options,
                                  const std::function<bool(std::string_view)>& on_text, const std::atomic<bool>* cancel) {
   NIBBLE_CHECK(!prompt.empty(), "the prompt has no tokens");
@@ -114,33 +128,55 @@ GenerateResult Session::generate(std::span<const int32_t> prompt, const Generate
   const Tokenizer* tokenizer = engine_.model().tokenizer.get();
   NIBBLE_CHECK(tokenizer != nullptr, "generating text needs a model loaded with its tokenizer");
   Sampler sampler(options.sampler);
-  for (int32_t token : prompt) sampler.accept(token);
+  Speculator speculator(options.speculate, costs_);
+  const auto accept = [&](int32_t token) {
+    sampler.accept(token);
+    speculator.accept(token);
+  };
+  for (int32_t token : prompt) accept(token);
   GenerateResult result;
   Output output(options.stop, on_text);
   Clock clock;
   std::span<const float> logits = run_prompt(prompt, result, cancel);
   result.prompt_seconds = clock.lap();
 
-  const auto step = [&]() -> std::optional<StopReason> {
-    if (cancelled(cancel) || logits.empty()) return StopReason::cancelled;
-    if (options.max_tokens >= 0 && result.generated_tokens >= options.max_tokens) return StopReason::max_tokens;
-    const int32_t token = sampler.sample(logits);
+  const size_t vocab = static_cast<size_t>(engine_.model().config.vocab);
+  const auto full = [&] { return options.max_tokens >= 0 && result.generated_tokens >= options.max_tokens; };
+  // The token after those in the cache, from its row of the logits; it is the last one of the result.
+  const auto next = [&](std::span<const float> row) -> std::optional<StopReason> {
+    if (cancelled(cancel)) return StopReason::cancelled;
+    const int32_t token = sampler.sample(row);
     if (tokenizer->is_end(token) && !options.ignore_eos) return StopReason::end_token;
-    sampler.accept(token);
+    accept(token);
     result.tokens.push_back(token);
     ++result.generated_tokens;
     const Output::State state = output.push(tokenizer->piece(token));
     if (state == Output::State::stopped) return StopReason::stop_string;
     if (state == Output::State::cancelled) return StopReason::cancelled;
-    if (options.max_tokens >= 0 && result.generated_tokens >= options.max_tokens) return StopReason::max_tokens;
+    if (full()) return StopReason::max_tokens;
     if (static_cast<int64_t>(tokens_.size()) >= engine_.context()) return StopReason::context_full;
-    const Row row{token, static_cast<int32_t>(tokens_.size()), sequence_, true};
-    logits = engine_.run({&row, 1});
-    tokens_.push_back(token);
     return std::nullopt;
   };
   std::optional<StopReason> reason;
-  while (!reason) reason = step();
+  if (logits.empty()) reason = StopReason::cancelled;
+  else if (full()) reason = StopReason::max_tokens;
+  std::span<const int32_t> draft;
+  while (!reason) {
+    // row i is right as long as the tokens before it were: the draft ends where another token is drawn
+    for (size_t i = 0; !(reason = next(logits.subspan(i * vocab, vocab))); ++i) {
+      if (i == draft.size() || draft[i] != result.tokens.back()) break;
+      tokens_.push_back(draft[i]);
+      ++result.accepted_tokens;
+    }
+    engine_.truncate(sequence_, static_cast<int64_t>(tokens_.size()));
+    if (reason) break;
+    // as many as can still be asked for, and as the cache has room for after the token itself
+    const int64_t wanted = options.max_tokens >= 0 ? options.max_tokens - result.generated_tokens - 1 : INT64_MAX;
+    const int64_t room = engine_.context() - static_cast<int64_t>(tokens_.size()) - 1;
+    draft = speculator.draft(std::min({wanted, room, int64_t{engine_.chunk()} - 1}));
+    result.drafted_tokens += static_cast<int>(draft.size());
+    logits = run_step(result.tokens.back(), draft);
+  }
   result.reason = *reason;
   if (result.reason != StopReason::stop_string && output.finish() == Output::State::stopped)
     result.reason = StopReason::stop_string;

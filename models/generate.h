@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "models/decoder.h"
+#include "models/speculate.h"
 #include "models/text/sampler.h"
 
 namespace nibble::models {
@@ -19,6 +20,8 @@ struct GenerateOptions {
   int max_tokens = -1;                ///< -1: until the end or the context is full
   std::vector<std::string> stop;      ///< texts that end the generation; they are not part of the answer
   bool ignore_eos = false;
+  /// Drafts checked in one batch; changes nothing but the speed. Speculator::automatic, off, or 1 to max_draft tokens.
+  int speculate = Speculator::automatic;
 };
 
 enum class StopReason { end_token, stop_string, max_tokens, context_full, cancelled };
@@ -29,6 +32,7 @@ struct GenerateResult {
   StopReason reason;
   int prompt_tokens = 0;              ///< a cancelled prompt counts as far as it ran
   int reused_tokens = 0, generated_tokens = 0;
+  int drafted_tokens = 0, accepted_tokens = 0;
   double prompt_seconds = 0, generate_seconds = 0;
 };
 
@@ -48,9 +52,12 @@ class Session {
   /// Logits of the last token; empty when cancelled.
   std::span<const float> run_prompt(std::span<const int32_t> prompt, GenerateResult& result,
                                     const std::atomic<bool>* cancel);
+  /// Runs `token` and the draft after it; logits of each.
+  std::span<const float> run_step(int32_t token, std::span<const int32_t> draft);
   Engine& engine_;
   int sequence_;
   std::vector<int32_t> tokens_;
+  StepCosts costs_;
 };
 
 /// Perplexity as llama.cpp's tool counts it: the text cut into chunks of `context` tokens (BOS in place of the first
