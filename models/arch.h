@@ -38,6 +38,8 @@ struct Config {
 
 /// A weight's short name and where files keep it. `{}` stands for the layer; `a|b` are alternatives (GGUF name, Hugging
 /// Face name); a leading `?` marks it optional. ".weight" and ".bias" are appended; a bias is used if the file has one.
+/// `path#pieces` (models/pieces.h) takes a part of the tensor, `=path` is a tensor's whole name (its bias: `path_bias`).
+/// `{e}` stands for the expert, where a file has a tensor for each; "#experts" is for those that have one for all.
 struct Name {
   std::string_view name;
   std::string_view paths;

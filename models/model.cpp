@@ -4,7 +4,7 @@
 
 #include "models/config.h"
 #include "models/decoder.h"
-#include "models/io/gguf.h"
+#include "models/io/checkpoint.h"
 #include "models/io/metadata.h"
 #include "quant/format.h"
 #include "tensor/check.h"
@@ -30,36 +30,40 @@ const Arch& arch_of(const Metadata& metadata, const std::string& wanted) {
 }
 
 /// The rows of the embedding matrix, under any of its names.
-int embedding_rows(const Gguf& gguf, const Arch& arch) {
+int embedding_rows(const Checkpoint& checkpoint, const Arch& arch) {
   for (const Name& name : arch.names) {
     if (name.name != "embedding") continue;
     std::string_view paths = name.paths;
     while (!paths.empty()) {
       const size_t bar = paths.find('|');
-      if (const GgufTensor* tensor = gguf.tensor(std::string(paths.substr(0, bar)) + ".weight")) {
+      if (const StoredTensor* tensor = checkpoint.tensor(std::string(paths.substr(0, bar)) + ".weight")) {
         const int64_t rows = tensor->shape[0];
-        NIBBLE_CHECK(rows <= max_vocab, gguf.path(), ": tensor ", tensor->name, ": expected at most ", max_vocab,
-                     " rows, found ", rows);
+        NIBBLE_CHECK(rows <= max_vocab, checkpoint.where(*tensor), ": expected at most ", max_vocab, " rows, found ", rows);
         return static_cast<int>(rows);
       }
       paths.remove_prefix(bar == std::string_view::npos ? paths.size() : bar + 1);
     }
   }
-  fail(gguf.path(), ": no token embedding tensor");
+  fail(checkpoint.path(), ": no token embedding tensor");
 }
 
-void check_vocabulary(const Gguf& gguf, const Config& config, const Tokenizer* tokenizer) {
+void check_vocabulary(const Checkpoint& checkpoint, const Config& config, const Tokenizer* tokenizer) {
   if (tokenizer == nullptr) return;
-  NIBBLE_CHECK(tokenizer->vocab() == config.vocab, gguf.path(), ": the vocabulary has ", tokenizer->vocab(),
+  NIBBLE_CHECK(tokenizer->vocab() == config.vocab, checkpoint.path(), ": the vocabulary has ", tokenizer->vocab(),
                " tokens, the embedding matrix ", config.vocab, " rows");
 }
 
+std::shared_ptr<const Tokenizer> load_tokenizer(const Checkpoint& checkpoint) {
+  if (const Gguf* gguf = checkpoint.gguf()) return Tokenizer::from_gguf(*gguf);
+  fail(checkpoint.path(), ": tokenizers of folders cannot be read yet");
+}
+
 /// Sizes that speed is judged by, and the format that most weights of the blocks are in.
-void measure(Model& model, const Gguf& gguf) {
+void measure(Model& model, const Checkpoint& checkpoint) {
   std::map<std::string_view, int64_t> elements;
-  for (const GgufTensor& tensor : gguf.tensors()) {
+  for (const StoredTensor& tensor : checkpoint.tensors()) {
     model.parameters += static_cast<uint64_t>(tensor.shape.elements());
-    if (tensor.shape.rank() == 2) elements[tensor.type->name] += tensor.shape.elements();
+    if (tensor.shape.rank() == 2) elements[tensor.type_name()] += tensor.shape.elements();
   }
   int64_t most = 0;
   for (const auto& [name, count] : elements)
@@ -81,21 +85,21 @@ std::string file_name(const std::string& path) { return path.substr(path.find_la
 }  // namespace
 
 std::shared_ptr<const Model> Model::load(const std::string& path, const LoadOptions& options) {
-  const Gguf gguf = Gguf::open(path);
-  const Metadata metadata = gguf.metadata();
+  const Checkpoint checkpoint = Checkpoint::open(path);
+  const Metadata& metadata = checkpoint.metadata();
   auto model = std::make_shared<Model>();
   model->path = path;
   model->arch = &arch_of(metadata, options.arch);
   model->name = metadata.get_string("general.name", file_name(path));
   model->chat_template = metadata.get_string("tokenizer.chat_template", "");
-  model->file_bytes = gguf.file_bytes();
+  model->file_bytes = checkpoint.file_bytes();
   model->config = model->arch->config(metadata);
-  if (model->config.vocab == 0) model->config.vocab = embedding_rows(gguf, *model->arch);
-  if (options.need_tokenizer) model->tokenizer = Tokenizer::from_gguf(gguf);
-  check_vocabulary(gguf, model->config, model->tokenizer.get());
+  if (model->config.vocab == 0) model->config.vocab = embedding_rows(checkpoint, *model->arch);
+  if (options.need_tokenizer) model->tokenizer = load_tokenizer(checkpoint);
+  check_vocabulary(checkpoint, model->config, model->tokenizer.get());
   ThreadPool pool(options.threads > 0 ? options.threads : default_threads());
-  model->weights = Weights::load(gguf, *model->arch, model->config, pool, options.progress);
-  measure(*model, gguf);
+  model->weights = Weights::load(checkpoint, *model->arch, model->config, pool, options.progress);
+  measure(*model, checkpoint);
   return model;
 }
 

@@ -6,10 +6,12 @@
 #include <chrono>
 #include <map>
 #include <set>
+#include <tuple>
 #include <vector>
 
 #include "models/builder.h"
 #include "models/config.h"
+#include "models/weight_part.h"
 #include "quant/format.h"
 #include "tensor/check.h"
 
@@ -18,20 +20,46 @@ namespace nibble::models {
 namespace {
 
 struct Entry {
-  const GgufTensor* source = nullptr;  // only valid while loading
+  std::vector<WeightPart> parts;  ///< one, or one per expert; only valid while loading
+  int experts = 0;                ///< 0: the weight is not one of experts
+  TensorDesc part;                ///< of one expert
   std::string where;
   Tensor tensor;
+
+  size_t part_bytes() const { return bytes(part); }
+  std::byte* part_data(size_t i) const { return tensor.data + i * part_bytes(); }
 };
 
 std::string key_of(std::string_view name, int layer, std::string_view suffix) {
   return message(name, "@", layer, suffix);
 }
 
-std::string with_layer(std::string_view path, int layer) {
-  const size_t at = path.find("{}");
-  if (at == std::string_view::npos) return std::string(path);
-  return message(path.substr(0, at), layer, path.substr(at + 2));
-}
+/// One alternative of Name::paths: "=a.{}.experts.{e}.b#transpose,q".
+struct Path {
+  bool whole = false;        ///< no suffixes
+  std::string stem;          ///< with the layer put in
+  std::string_view pieces;
+
+  Path(std::string_view text, int layer) {
+    whole = text.starts_with('=');
+    if (whole) text.remove_prefix(1);
+    const size_t hash = text.find('#');
+    if (hash != std::string_view::npos) pieces = text.substr(hash + 1);
+    stem = put(text.substr(0, hash), "{}", layer);
+  }
+  bool per_expert() const { return stem.find("{e}") != std::string::npos; }
+  std::string name(std::string_view suffix, int expert) const {
+    const std::string_view ending = !whole ? suffix : suffix == ".bias" ? "_bias" : "";
+    return put(stem, "{e}", expert) + std::string(ending);
+  }
+
+ private:
+  static std::string put(std::string_view text, std::string_view mark, int number) {
+    const size_t at = text.find(mark);
+    if (at == std::string_view::npos) return std::string(text);
+    return message(text.substr(0, at), number, text.substr(at + mark.size()));
+  }
+};
 
 std::vector<std::string_view> alternatives(std::string_view paths) {
   std::vector<std::string_view> result;
@@ -41,6 +69,49 @@ std::vector<std::string_view> alternatives(std::string_view paths) {
     if (bar == std::string_view::npos) return result;
     paths.remove_prefix(bar + 1);
   }
+}
+
+/// The tensors that an alternative names: none, one, or one for each expert.
+std::vector<const StoredTensor*> find_tensors(const Checkpoint& checkpoint, const Path& path, std::string_view suffix) {
+  std::vector<const StoredTensor*> found;
+  for (int expert = 0; expert == 0 || path.per_expert(); ++expert) {
+    const StoredTensor* tensor = checkpoint.tensor(path.name(suffix, expert));
+    if (tensor == nullptr) break;
+    found.push_back(tensor);
+  }
+  return found;
+}
+
+/// The weight's parts, checked against each other, and what it will be in memory.
+Entry make_entry(const Checkpoint& checkpoint, const Path& path, const std::vector<const StoredTensor*>& tensors,
+                 const Config& config) {
+  Entry entry;
+  entry.where = checkpoint.where(*tensors.front());
+  for (const StoredTensor* tensor : tensors) {
+    const std::string where = checkpoint.where(*tensor);
+    const int64_t slices = slice_count(tensor->shape, path.pieces, where);
+    for (int64_t i = 0; i < slices; ++i) {
+      entry.parts.push_back({tensor, make_slice(tensor->shape, path.pieces, i, config, where)});
+      check_part(entry.parts.back(), where);
+    }
+    NIBBLE_CHECK(tensor->type == tensors.front()->type && tensor->element == tensors.front()->element, where,
+                 ": expected the type of the first expert, ", tensors.front()->type_name(), ", found ", tensor->type_name());
+  }
+  const Slice& first = entry.parts.front().slice;
+  for (const WeightPart& part : entry.parts)
+    NIBBLE_CHECK(part.slice.shape() == first.shape(), checkpoint.where(*part.tensor), ": expected the shape of the first expert, ",
+                 to_string(first.shape()), ", found ", to_string(part.slice.shape()));
+  if (path.per_expert() || has_experts(path.pieces)) entry.experts = static_cast<int>(entry.parts.size());
+  entry.part = first.vector() ? TensorDesc{first.shape(), DType::f32}
+                              : TensorDesc{first.shape(), DType::packed, &entry.parts.front().exact_format()};
+  entry.tensor.desc = entry.part;
+  if (entry.experts > 0) {
+    const int64_t count = entry.experts;
+    constexpr int64_t panel = quant::panel_columns;
+    entry.tensor.desc.shape = first.vector() ? Shape{count, first.rows()}
+                                             : Shape{count * ((first.rows() + panel - 1) / panel * panel), first.columns};
+  }
+  return entry;
 }
 
 constexpr size_t align_up(size_t bytes) { return (bytes + 63) / 64 * 64; }
@@ -55,37 +126,33 @@ struct Weights::Impl {
   std::vector<std::string> unused;
   uint64_t packed_bytes = 0;
 
-  void resolve(const Gguf& gguf, const Name& name, int layer, std::set<const GgufTensor*>& used);
+  void resolve(const Checkpoint& checkpoint, const Name& name, int layer, const Config& config,
+               std::set<const StoredTensor*>& used);
   void place();
-  void load(const Gguf& gguf, ThreadPool& pool, const Progress& progress);
+  void load(const Checkpoint& checkpoint, ThreadPool& pool, const Progress& progress);
   void set_frequencies(const Config& config, const std::string& where, const Tensor* factors);
 };
 
-void Weights::Impl::resolve(const Gguf& gguf, const Name& name, int layer, std::set<const GgufTensor*>& used) {
+void Weights::Impl::resolve(const Checkpoint& checkpoint, const Name& name, int layer, const Config& config,
+                            std::set<const StoredTensor*>& used) {
   std::string_view paths = name.paths;
   const bool optional = paths.starts_with('?');
   if (optional) paths.remove_prefix(1);
   std::string tried;
-  for (std::string_view path : alternatives(paths)) {
-    const std::string full = with_layer(path, layer);
+  for (std::string_view text : alternatives(paths)) {
+    const Path path(text, layer);
     bool found = false;
     for (std::string_view suffix : {".weight", ".bias"}) {
-      const GgufTensor* tensor = gguf.tensor(full + std::string(suffix));
-      if (tensor == nullptr) continue;
-      const std::string where = message(gguf.path(), ": tensor ", tensor->name);
-      NIBBLE_CHECK(tensor->shape.rank() == 1 || tensor->shape.rank() == 2, where, ": expected a vector or a matrix, found ",
-                   to_string(tensor->shape));
-      Entry entry{tensor, where, {}};
-      entry.tensor.desc = tensor->shape.rank() == 1 ? TensorDesc{tensor->shape, DType::f32}
-                                                    : TensorDesc{tensor->shape, DType::packed, tensor->type->format};
-      entries[key_of(name.name, layer, suffix)] = std::move(entry);
-      used.insert(tensor);
+      const std::vector<const StoredTensor*> tensors = find_tensors(checkpoint, path, suffix);
+      if (tensors.empty()) continue;
+      entries[key_of(name.name, layer, suffix)] = make_entry(checkpoint, path, tensors, config);
+      used.insert(tensors.begin(), tensors.end());
       found = found || suffix == ".weight";
     }
     if (found) return;
-    tried += message(tried.empty() ? "" : " or ", full, ".weight");
+    tried += message(tried.empty() ? "" : " or ", path.name(".weight", 0));
   }
-  NIBBLE_CHECK(optional, gguf.path(), ": no tensor ", tried);
+  NIBBLE_CHECK(optional, checkpoint.path(), ": no tensor ", tried);
 }
 
 void Weights::Impl::place() {
@@ -126,53 +193,64 @@ class Reporter {
   std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
 
-void load_matrix(const Gguf& gguf, const Entry& entry, ThreadPool& pool, Reporter& reporter) {
-  const GgufTensor& source = *entry.source;
-  const int64_t n = source.shape[0], k = source.shape[1];
-  const std::span<const std::byte> blocks = gguf.bytes(source);
-  const uint64_t row_bytes = source.bytes / static_cast<uint64_t>(n);
+/// One part of an entry, in the order of the file.
+struct Step {
+  const Entry* entry;
+  size_t index;
+
+  const WeightPart& part() const { return entry->parts[index]; }
+  auto place() const {
+    const StoredTensor& t = *part().tensor;
+    return std::tuple(t.file, t.offset, part().slice.first, part().slice.runs.empty() ? 0 : part().slice.runs.front().row);
+  }
+};
+
+void load_matrix(const Checkpoint& checkpoint, const Step& step, ThreadPool& pool, Reporter& reporter) {
+  const WeightPart& part = step.part();
+  const StoredTensor& source = *part.tensor;
+  const std::byte* data = checkpoint.bytes(source).data();
+  const int64_t n = part.slice.rows();
+  const uint64_t row_bytes = part.row_bytes();
   constexpr uint64_t chunk_bytes = 1 << 20;  // keeps what is mapped but not yet released small
   const int64_t panels = (n + quant::panel_columns - 1) / quant::panel_columns;
   const auto chunk = static_cast<int64_t>(std::max<uint64_t>(1, chunk_bytes / std::max<uint64_t>(1, row_bytes * quant::panel_columns)));
   pool.for_each(panels, chunk, [&](int64_t begin, int64_t end, const Worker& worker) {
     const int64_t row = begin * quant::panel_columns, rows = std::min(end * quant::panel_columns, n) - row;
-    const uint64_t offset = static_cast<uint64_t>(row) * row_bytes, size = static_cast<uint64_t>(rows) * row_bytes;
-    quant::pack_rows(*source.type, blocks.data() + offset, n, k, row, rows, entry.tensor.data);
-    gguf.file(source).release(source.offset + offset, size);
+    const uint64_t size = static_cast<uint64_t>(rows) * row_bytes;
+    pack_part(part, data, *step.entry->part.format, row, rows, step.entry->part_data(step.index));
+    if (part.contiguous()) checkpoint.file(source).release(source.offset + part.offset(row), size);
     reporter.done(size, worker.index == 0);
   });
 }
 
 }  // namespace
 
-void Weights::Impl::load(const Gguf& gguf, ThreadPool& pool, const Progress& progress) {
-  std::vector<const Entry*> order;
+void Weights::Impl::load(const Checkpoint& checkpoint, ThreadPool& pool, const Progress& progress) {
+  std::vector<Step> steps;
   uint64_t total = 0;
-  for (auto& [key, entry] : entries) {
-    order.push_back(&entry);
-    total += entry.source->bytes;
-  }
-  std::sort(order.begin(), order.end(), [](const Entry* a, const Entry* b) {
-    return std::pair(a->source->file, a->source->offset) < std::pair(b->source->file, b->source->offset);
-  });
-  Reporter reporter(total, progress);
-  for (size_t i = 0; i < order.size(); ++i) {
-    const GgufTensor& source = *order[i]->source;
-    gguf.file(source).check_unchanged();
-    if (i + 1 < order.size()) {
-      const GgufTensor& next = *order[i + 1]->source;
-      gguf.file(next).prefetch(next.offset, next.bytes);
+  for (auto& [key, entry] : entries)
+    for (size_t i = 0; i < entry.parts.size(); ++i) {
+      steps.push_back({&entry, i});
+      total += entry.parts[i].bytes();
     }
-    if (order[i]->tensor.desc.dtype == DType::packed) {
-      load_matrix(gguf, *order[i], pool, reporter);
+  std::sort(steps.begin(), steps.end(), [](const Step& a, const Step& b) { return a.place() < b.place(); });
+  Reporter reporter(total, progress);
+  for (size_t i = 0; i < steps.size(); ++i) {
+    const StoredTensor& source = *steps[i].part().tensor;
+    const StoredTensor* next = i + 1 < steps.size() ? steps[i + 1].part().tensor : nullptr;
+    checkpoint.file(source).check_unchanged();
+    if (next != nullptr && next != &source) checkpoint.file(*next).prefetch(next->offset, next->bytes);
+    if (steps[i].entry->part.dtype == DType::packed) {
+      load_matrix(checkpoint, steps[i], pool, reporter);
     } else {
-      quant::dequantize_blocks(*source.type, gguf.bytes(source).data(), source.shape.elements(), order[i]->tensor.as<float>());
-      reporter.done(source.bytes, true);
+      read_vector(steps[i].part(), checkpoint.bytes(source).data(), reinterpret_cast<float*>(steps[i].entry->part_data(steps[i].index)));
+      reporter.done(steps[i].part().bytes(), true);
     }
     // the page that two chunks share is inside neither of them
-    gguf.file(source).release(source.offset, source.bytes);
+    if (next != &source) checkpoint.file(source).release(source.offset, source.bytes);
   }
-  for (const GgufTensor& tensor : gguf.tensors()) gguf.file(tensor).check_unchanged();
+  for (const StoredTensor& tensor : checkpoint.tensors()) checkpoint.file(tensor).check_unchanged();
+  for (auto& [key, entry] : entries) entry.parts.clear();
   reporter.finish();
 }
 
@@ -187,25 +265,26 @@ void Weights::Impl::set_frequencies(const Config& config, const std::string& whe
   rope_frequencies.data = reinterpret_cast<std::byte*>(frequencies.data());
 }
 
-Weights Weights::load(const Gguf& gguf, const Arch& arch, const Config& config, ThreadPool& pool, const Progress& progress) {
+Weights Weights::load(const Checkpoint& checkpoint, const Arch& arch, const Config& config, ThreadPool& pool,
+                      const Progress& progress) {
   Weights weights;
   Impl& impl = *weights.impl_;
-  std::set<const GgufTensor*> used;
+  std::set<const StoredTensor*> used;
   for (const Name& name : arch.names) {
     if (name.paths.find("{}") == std::string_view::npos) {
-      impl.resolve(gguf, name, -1, used);
+      impl.resolve(checkpoint, name, -1, config, used);
     } else {
-      for (int layer = 0; layer < config.layers; ++layer) impl.resolve(gguf, name, layer, used);
+      for (int layer = 0; layer < config.layers; ++layer) impl.resolve(checkpoint, name, layer, config, used);
     }
   }
-  for (const GgufTensor& tensor : gguf.tensors())
+  for (const StoredTensor& tensor : checkpoint.tensors())
     if (!used.contains(&tensor)) impl.unused.push_back(tensor.name);
   impl.place();
   impl.frequencies.assign(static_cast<size_t>(config.rope_dim / 2), 1.0f);
   impl.rope_frequencies = Tensor({{config.rope_dim / 2}, DType::f32}, impl.frequencies.data());
   Builder::build(arch, config, weights, {.rows = 1, .logit_rows = 1, .sequences = 1, .max_pages = 1, .pages = 1});
 
-  impl.load(gguf, pool, progress);
+  impl.load(checkpoint, pool, progress);
   impl.set_frequencies(config, weights.where("rope_factors", -1), weights.find("rope_factors", -1));
   return weights;
 }
@@ -213,6 +292,18 @@ Weights Weights::load(const Gguf& gguf, const Arch& arch, const Config& config, 
 const Tensor* Weights::find(std::string_view name, int layer, std::string_view suffix) const {
   const auto it = impl_->entries.find(key_of(name, layer, suffix));
   return it == impl_->entries.end() ? nullptr : &it->second.tensor;
+}
+
+int Weights::experts(std::string_view name, int layer) const {
+  const auto it = impl_->entries.find(key_of(name, layer, ".weight"));
+  return it == impl_->entries.end() ? 0 : it->second.experts;
+}
+
+Tensor Weights::expert(std::string_view name, int layer, int expert, std::string_view suffix) const {
+  const auto it = impl_->entries.find(key_of(name, layer, suffix));
+  NIBBLE_CHECK(it != impl_->entries.end() && expert >= 0 && expert < it->second.experts, where(name, layer, suffix),
+               ": there is no expert ", expert);
+  return Tensor(it->second.part, it->second.part_data(static_cast<size_t>(expert)));
 }
 
 std::string Weights::where(std::string_view name, int layer, std::string_view suffix) const {

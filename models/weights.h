@@ -9,7 +9,7 @@
 #include <string_view>
 
 #include "models/arch.h"
-#include "models/io/gguf.h"
+#include "models/io/checkpoint.h"
 #include "tensor/buffer.h"
 #include "tensor/parallel.h"
 #include "tensor/tensor.h"
@@ -21,14 +21,21 @@ using Progress = std::function<void(uint64_t done, uint64_t total)>;
 
 class Weights {
  public:
-  /// Finds every name of the architecture, builds its graph once so that every shape is checked before any work, packs
-  /// matrices (their own format, exactly) and converts vectors to f32. Throws Error for a missing tensor (naming the
-  /// file and all alternatives) and for shapes that don't fit; tensors nobody asked for are listed in unused().
-  static Weights load(const Gguf& gguf, const Arch& arch, const Config& config, ThreadPool& pool,
+  /// Finds every name of the architecture, takes the pieces its paths ask for, builds its graph once so that every shape
+  /// is checked before any work, packs matrices (their own format, exactly) and converts vectors to f32. Throws Error
+  /// for a missing tensor (naming the file and all alternatives) and for shapes that don't fit; tensors nobody asked for
+  /// are listed in unused().
+  static Weights load(const Checkpoint& checkpoint, const Arch& arch, const Config& config, ThreadPool& pool,
                       const Progress& progress = {});
 
   /// "q", layer -> the matrix, or vector. nullptr when optional and absent. layer -1 for names without {}.
+  /// A weight with experts is one matrix (experts * r, k), with r the rows of an expert rounded up to a multiple of 16
+  /// (rows in between are zeros), or one vector tensor (experts, n).
   const Tensor* find(std::string_view name, int layer, std::string_view suffix = ".weight") const;
+  /// How many experts the weight has; 0 when it has none, or is absent.
+  int experts(std::string_view name, int layer) const;
+  /// One expert's matrix or vector, inside of what find() returns: packed (n, k), or f32 (n).
+  Tensor expert(std::string_view name, int layer, int expert, std::string_view suffix = ".weight") const;
   /// "file.gguf: tensor blk.0.attn_q.weight", for errors; the name asked for when there is no such tensor.
   std::string where(std::string_view name, int layer, std::string_view suffix = ".weight") const;
   /// cos and sin are taken of position times these: f32 (rope_dim / 2).

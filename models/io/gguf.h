@@ -13,9 +13,8 @@
 #include <vector>
 
 #include "models/io/metadata.h"
-#include "quant/format.h"
+#include "models/io/stored_tensor.h"
 #include "tensor/buffer.h"
-#include "tensor/tensor.h"
 
 namespace nibble::models {
 
@@ -30,13 +29,8 @@ struct GgufValue {
       data;                   ///< arrays: strings, floats as double, integers and bools as int64
 };
 
-struct GgufTensor {
-  std::string name;
-  Shape shape;                        ///< outermost first: GGUF's dimensions reversed, so a matrix is (n, k)
-  const quant::BlockType* type = nullptr;
-  size_t file = 0;                    ///< index of the shard
-  uint64_t offset = 0, bytes = 0;     ///< in the shard
-};
+/// GGUF's dimensions are reversed: outermost first, so a matrix is (n, k).
+using GgufTensor = StoredTensor;
 
 std::string_view name(GgufValue::Type type);  ///< "u32", "string"
 
