@@ -14,7 +14,13 @@ constexpr double belief = 4;
 constexpr double fading = 0.98;        // a record remembers about 50 trials
 constexpr double worth = 1.05;         // of the expected gain; less is within the error of the estimates
 constexpr int candidates = 64;         // earlier occurrences compared
-constexpr double optimism = 0.04;      // a row's cost where nothing is known: too low is found out by one step
+constexpr double optimism = 0.12;      // a row's cost where nothing is known: too low is found out by one step
+// Steps of these sizes only: each has a plan to compile, which takes as long as a step of a small model.
+constexpr auto plan_rows = [] {
+  std::array<bool, StepCosts::max_rows + 1> rows{};
+  for (const int count : {2, 3, 4, 8, 16}) rows[static_cast<size_t>(count)] = true;
+  return rows;
+}();
 constexpr int relearn_after = 256;     // steps until an old measurement stands back behind a guess
 }  // namespace
 
@@ -94,6 +100,7 @@ int Speculator::worthwhile(int limit) const {
   for (int count = 1; count <= limit; ++count) {
     all *= probability(match_length_ + count - 1);
     gained += all;
+    if (!plan_rows[static_cast<size_t>(count) + 1]) continue;
     const double gain = gained / costs_.ratio(count + 1);
     if (gain > best_gain) {
       best_gain = gain;
