@@ -127,6 +127,7 @@ class Bench {
     if (prompt + generate == 0) return;
     BenchRow row;
     row.model = std::string(model_->arch->name) + " " + model_->format;
+    if (flags_.model.cache_type != "f16") row.model += ", KV " + flags_.model.cache_type;
     row.isa = name(isa_);
     row.model_bytes = model_->file_bytes;
     row.parameters = model_->parameters;

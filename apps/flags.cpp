@@ -47,6 +47,9 @@ void add_engine_flags(CLI::App& app, ModelFlags& flags) {
       ->type_name("N")->check(between(1, 1024))->group("Machine");
   app.add_option("-c,--context,--ctx-size", flags.context, "Positions to make room for (default: the model's, at most 4096)")
       ->type_name("N")->check(between(1, 1 << 24))->group("Machine");
+  app.add_option("--cache-type", flags.cache_type,
+                 "What keys and values are kept in: f16, bf16 or q8_0 (8 bits with a scale per position and head)")
+      ->type_name("TYPE")->check(CLI::IsMember({"f16", "bf16", "q8_0"}))->capture_default_str()->group("Machine");
   app.add_option("--max-isa", flags.max_isa, "Best instruction set to use: " + isas)->type_name("ISA")->group("Machine")
       ->check([](const std::string& text) -> std::string {
         try {
@@ -83,6 +86,7 @@ std::unique_ptr<models::Engine> make_engine(std::shared_ptr<const models::Model>
   options.threads = flags.threads;
   options.context = flags.context;
   options.max_isa = engine_isa(flags);
+  options.cache = models::parse_cache_type(flags.cache_type);
   return std::make_unique<models::Engine>(std::move(model), options);
 }
 
@@ -92,6 +96,8 @@ void print_start(models::Engine& engine) {
                std::string(model.arch->name).c_str(), model.format.c_str(), human_count(model.parameters).c_str(),
                human_bytes(model.file_bytes).c_str());
   std::fprintf(stderr, "kernels: %s\n", engine.kernels_line().c_str());
+  if (const DType type = engine.cache().type(); type != DType::f16)
+    std::fprintf(stderr, "cache:   %s\n", std::string(models::cache_type_name(type)).c_str());
   if (engine.context() > model.config.context)
     std::fprintf(stderr, "note: the model was made for %d positions, fewer than -c %lld\n", model.config.context,
                  static_cast<long long>(engine.context()));

@@ -29,11 +29,13 @@ struct RopeScaling {
 struct Config {
   int layers = 0, width = 0, heads = 0, kv_heads = 0, head_dim = 0, ffn = 0, vocab = 0;
   int context = 0;    ///< positions it was trained for
+  int value_dim = 0;  ///< of a value head; 0: head_dim, see value_size()
   int rope_dim = 0;   ///< rotated elements per head; 0 = no rope
   int window = 0;     ///< sliding attention window; 0 = all positions
   float rope_theta = 10000, norm_eps = 1e-5f;
   Pairing pairing = Pairing::halves;
   RopeScaling rope_scaling;
+  int value_size() const { return value_dim > 0 ? value_dim : head_dim; }
 };
 
 /// A weight's short name and where files keep it. `{}` stands for the layer; `a|b` are alternatives (GGUF name, Hugging

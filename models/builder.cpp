@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "models/kv_cache.h"
 #include "tensor/check.h"
 #include "tensor/op.h"
 
@@ -73,10 +74,9 @@ void Builder::Impl::inputs(const Sizes& s) {
   sequence = graph.input("sequence", {{s.rows}, DType::i32});
   page_table = graph.input("page_table", {{s.sequences, s.max_pages}, DType::i32});
   if (s.logit_rows > 0) logit_rows = graph.input("logit_rows", {{s.logit_rows}, DType::i32});
-  const int64_t pages = s.pages, kv_heads = config.kv_heads, d = config.head_dim, slots = 32;
   for (int i = 0; i < config.layers; ++i) {
-    k_pages.push_back(graph.input(message("k_pages.", i), {{pages, kv_heads, d, slots}, DType::f16}));
-    v_pages.push_back(graph.input(message("v_pages.", i), {{pages, kv_heads, slots, d}, DType::f16}));
+    k_pages.push_back(graph.input(message("k_pages.", i), KvCache::k_desc(config, s.pages, s.cache)));
+    v_pages.push_back(graph.input(message("v_pages.", i), KvCache::v_desc(config, s.pages, s.cache)));
   }
 }
 
@@ -125,7 +125,7 @@ Value Builder::attention(Value x, const AttentionOptions& options) {
   const Config& c = impl_.config;
   Value q = impl_.linear(x, options.q, int64_t{c.heads} * c.head_dim);
   Value k = impl_.linear(x, options.k, int64_t{c.kv_heads} * c.head_dim);
-  Value v = impl_.linear(x, options.v, int64_t{c.kv_heads} * c.head_dim);
+  Value v = impl_.linear(x, options.v, int64_t{c.kv_heads} * c.value_size());
   if (options.rope && c.rope_dim > 0) {
     q = impl_.rope(q, options.q);
     k = impl_.rope(k, options.k);

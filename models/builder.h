@@ -29,6 +29,7 @@ class Builder {
   /// layer. Output: f32 (r, vocab).
   struct Sizes {
     int rows, logit_rows, sequences, max_pages, pages;
+    DType cache = DType::f16;  ///< type of the pages
   };
   static Graph build(const Arch& arch, const Config& config, const Weights& weights, const Sizes& sizes);
 

@@ -24,7 +24,8 @@ Engine::Engine(std::shared_ptr<const Model> model, const EngineOptions& options)
   if (context_ == 0) context_ = std::min(model_->config.context, 4096);
   pool_ = std::make_unique<ThreadPool>(options_.threads > 0 ? options_.threads : default_threads());
   const int64_t rounded = (context_ + KvCache::page_tokens - 1) / KvCache::page_tokens * KvCache::page_tokens;
-  cache_ = std::make_unique<KvCache>(model_->config, rounded * options_.sequences, options_.sequences, rounded);
+  cache_ = std::make_unique<KvCache>(model_->config, rounded * options_.sequences, options_.sequences, rounded,
+                                     options_.cache);
   const auto chunk = static_cast<size_t>(options_.chunk);
   for (std::vector<int32_t>* list : {&ids_, &positions_, &sequences_, &logit_rows_}) list->reserve(chunk);
   before_.reserve(static_cast<size_t>(options_.sequences));
@@ -118,7 +119,7 @@ void Engine::run_chunk(std::span<const Row> rows, int logit_rows, float* logits)
 Plan Engine::compile(int rows, int logit_rows) const {
   const Graph graph = Builder::build(*model_->arch, model_->config, model_->weights,
                                      {.rows = rows, .logit_rows = logit_rows, .sequences = cache_->sequences(),
-                                      .max_pages = cache_->max_pages(), .pages = cache_->pages()});
+                                      .max_pages = cache_->max_pages(), .pages = cache_->pages(), .cache = cache_->type()});
   return Plan::compile(graph, {.max_isa = options_.max_isa, .threads = pool_->size()});
 }
 
@@ -178,7 +179,7 @@ std::string Engine::kernels_line() {
 }
 
 uint64_t Engine::memory_bytes() const {
-  uint64_t sum = KvCache::bytes_per_token(model_->config) * static_cast<uint64_t>(cache_->pages()) * KvCache::page_tokens;
+  uint64_t sum = KvCache::bytes_per_token(model_->config, cache_->type()) * static_cast<uint64_t>(cache_->pages()) * KvCache::page_tokens;
   for (const auto& [shape, cached] : plans_) sum += cached.plan.arena_bytes();
   return sum;
 }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "tensor/check.h"
 
@@ -12,13 +13,30 @@ namespace {
 int64_t pages_for(int64_t tokens) { return (tokens + KvCache::page_tokens - 1) / KvCache::page_tokens; }
 }  // namespace
 
-uint64_t KvCache::bytes_per_token(const Config& c) {
-  return uint64_t{2} * static_cast<uint64_t>(c.layers) * static_cast<uint64_t>(c.kv_heads) *
-         static_cast<uint64_t>(c.head_dim) * element_bytes(DType::f16);
+DType parse_cache_type(std::string_view name) {
+  for (DType type : {DType::f16, DType::bf16, DType::i8}) {
+    if (name == cache_type_name(type)) return type;
+  }
+  fail("KV cache: expected a type of f16, bf16 or q8_0, found ", name);
 }
 
-KvCache::KvCache(const Config& config, int64_t tokens, int sequences, int64_t sequence_tokens)
-    : layers_(config.layers), kv_heads_(config.kv_heads), head_dim_(config.head_dim) {
+std::string_view cache_type_name(DType type) { return type == DType::i8 ? "q8_0" : name(type); }
+
+TensorDesc KvCache::k_desc(const Config& c, int64_t pages, DType type) {
+  return {{pages, c.kv_heads, c.head_dim + (type == DType::i8 ? 4 : 0), page_tokens}, type};
+}
+
+TensorDesc KvCache::v_desc(const Config& c, int64_t pages, DType type) {
+  if (type == DType::i8) return {{pages, c.kv_heads, c.value_size() + 4, page_tokens}, type};
+  return {{pages, c.kv_heads, page_tokens, c.value_size()}, type};
+}
+
+uint64_t KvCache::bytes_per_token(const Config& c, DType type) {
+  return (bytes(k_desc(c, 1, type)) + bytes(v_desc(c, 1, type))) / page_tokens * static_cast<uint64_t>(c.layers);
+}
+
+KvCache::KvCache(const Config& config, int64_t tokens, int sequences, int64_t sequence_tokens, DType type)
+    : layers_(config.layers) {
   constexpr int64_t limit = int64_t{1} << 30;
   NIBBLE_CHECK(tokens >= 1 && tokens <= limit, "KV cache: expected 1 to ", limit, " positions, found ", tokens);
   NIBBLE_CHECK(sequences >= 1 && sequences <= 65536, "KV cache: expected 1 to 65536 sequences, found ", sequences);
@@ -29,15 +47,15 @@ KvCache::KvCache(const Config& config, int64_t tokens, int sequences, int64_t se
   table_.resize(static_cast<size_t>(sequences) * static_cast<size_t>(max_pages_));
   uses_.resize(static_cast<size_t>(pages_));
   for (int page = pages_ - 1; page >= 0; --page) free_.push_back(page);
-  const size_t page_elements = static_cast<size_t>(kv_heads_) * static_cast<size_t>(head_dim_) * page_tokens;
-  const size_t layer_bytes = static_cast<size_t>(pages_) * page_elements * element_bytes(DType::f16);
+  k_desc_ = k_desc(config, pages_, type);
+  v_desc_ = v_desc(config, pages_, type);
   try {
     for (int layer = 0; layer < layers_; ++layer) {
-      k_.emplace_back(layer_bytes);
-      v_.emplace_back(layer_bytes);
+      k_.emplace_back(bytes(k_desc_));
+      v_.emplace_back(bytes(v_desc_));
     }
   } catch (const std::exception& error) {
-    fail("KV cache of ", tokens, " positions needs ", bytes_per_token(config) * static_cast<uint64_t>(tokens),
+    fail("KV cache of ", tokens, " positions needs ", bytes_per_token(config, type) * static_cast<uint64_t>(tokens),
          " bytes: ", error.what());
   }
 }
@@ -64,10 +82,12 @@ void KvCache::set_page(int sequence, int64_t index, int32_t page) {
 }
 
 void KvCache::copy_page(int32_t from, int32_t to) {
-  const size_t bytes = static_cast<size_t>(kv_heads_) * static_cast<size_t>(head_dim_) * page_tokens * element_bytes(DType::f16);
-  for (int layer = 0; layer < layers_; ++layer)
-    for (std::byte* data : {k_[layer].data(), v_[layer].data()})
-      std::memcpy(data + static_cast<size_t>(to) * bytes, data + static_cast<size_t>(from) * bytes, bytes);
+  for (const auto& [desc, buffers] : {std::pair{&k_desc_, &k_}, {&v_desc_, &v_}}) {
+    const size_t page_bytes = bytes(*desc) / static_cast<size_t>(pages_);
+    for (Buffer& buffer : *buffers)
+      std::memcpy(buffer.data() + static_cast<size_t>(to) * page_bytes, buffer.data() + static_cast<size_t>(from) * page_bytes,
+                  page_bytes);
+  }
 }
 
 void KvCache::reserve(int sequence, int64_t tokens) {
@@ -122,14 +142,6 @@ void KvCache::share(int from, int to, int64_t tokens) {
 
 Tensor KvCache::page_table() const {
   return {{{sequences(), max_pages_}, DType::i32}, const_cast<int32_t*>(table_.data())};
-}
-
-Tensor KvCache::k_pages(int layer) const {
-  return {{{pages_, kv_heads_, head_dim_, page_tokens}, DType::f16}, k_[layer].data()};
-}
-
-Tensor KvCache::v_pages(int layer) const {
-  return {{{pages_, kv_heads_, page_tokens, head_dim_}, DType::f16}, v_[layer].data()};
 }
 
 }  // namespace nibble::models

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Pages of 32 tokens of keys (kv_heads, head_dim, 32) and values (kv_heads, 32, head_dim) in f16, preallocated for all
-// layers and shared between sequences that begin alike (reference counts).
+// Pages of 32 tokens of keys and values (docs/ops.md, "Attention") in f16, bf16 or i8, preallocated for all layers and
+// shared between sequences that begin alike (reference counts).
 #pragma once
 
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "models/arch.h"
@@ -13,13 +14,22 @@
 
 namespace nibble::models {
 
+/// "f16", "bf16", or "q8_0": i8 codes with a scale per position and head (16 bits per element, 16, and 8 + 32 / head
+/// size). Throws Error naming the known ones.
+DType parse_cache_type(std::string_view name);
+std::string_view cache_type_name(DType type);
+
 class KvCache {
  public:
   static constexpr int page_tokens = 32;
   /// Room for `tokens` positions in all, for at most `sequences` sequences of at most `sequence_tokens` each (0: as
   /// many as there are in all). Throws Error when memory can't be had.
-  KvCache(const Config& config, int64_t tokens, int sequences, int64_t sequence_tokens = 0);
-  static uint64_t bytes_per_token(const Config& config);
+  KvCache(const Config& config, int64_t tokens, int sequences, int64_t sequence_tokens = 0,
+          DType type = DType::f16);
+  static uint64_t bytes_per_token(const Config& config, DType type = DType::f16);
+  /// What the attention op asks of one layer's pages.
+  static TensorDesc k_desc(const Config& config, int64_t pages, DType type);
+  static TensorDesc v_desc(const Config& config, int64_t pages, DType type);
 
   int sequences() const { return static_cast<int>(table_rows_.size()); }
   int max_pages() const { return max_pages_; }  ///< columns of the page table
@@ -37,8 +47,9 @@ class KvCache {
   void share(int from, int to, int64_t tokens);
 
   Tensor page_table() const;           ///< i32 (sequences, max_pages)
-  Tensor k_pages(int layer) const;     ///< f16 (pages, kv_heads, head_dim, 32)
-  Tensor v_pages(int layer) const;     ///< f16 (pages, kv_heads, 32, head_dim)
+  DType type() const { return k_desc_.dtype; }
+  Tensor k_pages(int layer) const { return {k_desc_, k_[layer].data()}; }
+  Tensor v_pages(int layer) const { return {v_desc_, v_[layer].data()}; }
 
  private:
   struct Row {
@@ -49,7 +60,8 @@ class KvCache {
   void drop_page(int32_t page);
   void copy_page(int32_t from, int32_t to);
   void set_page(int sequence, int64_t index, int32_t page);
-  int layers_, kv_heads_, head_dim_, max_pages_, pages_;
+  int layers_, max_pages_, pages_;
+  TensorDesc k_desc_, v_desc_;  ///< of one layer
   std::vector<Row> table_rows_;
   std::vector<int32_t> table_, free_, uses_;
   std::vector<Buffer> k_, v_;

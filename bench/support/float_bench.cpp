@@ -66,6 +66,13 @@ Tensor Inputs::f16(const Shape& shape) {
   return t;
 }
 
+Tensor Inputs::codes(const Shape& shape) {
+  const Tensor t = add({shape, DType::i8});
+  // Four such bytes are a float between 0.0007 and 0.05.
+  for (int64_t i = 0; i < shape.elements(); ++i) t.as<int8_t>()[i] = static_cast<int8_t>(0x3a + i % 3);
+  return t;
+}
+
 Tensor Inputs::ints(const std::vector<int32_t>& values) {
   const Tensor t = add({Shape{static_cast<int64_t>(values.size())}, DType::i32});
   std::memcpy(t.data, values.data(), values.size() * sizeof(int32_t));

@@ -19,6 +19,8 @@ class Inputs {
   /// Uniform in [-1, 1).
   Tensor floats(const Shape& shape);
   Tensor f16(const Shape& shape);
+  /// i8 pages of attention, codes and scales.
+  Tensor codes(const Shape& shape);
   Tensor ints(const std::vector<int32_t>& values);
   /// A packed weight of random floats.
   Tensor packed(const std::string& format, int64_t n, int64_t k);

@@ -68,7 +68,7 @@ TEST(Cli, RefusesBadUsageWithCodeTwo) {
        {"no-such-command", "--no-such-flag", "run", "run -m x --no-such-flag", "run -m x -p a --temp nan",
         "run -m x -p a --temp -1", "run -m x -p a --temp warm", "run -m x -p a --top-k 1.5", "run -m x -p a --top-p 1.5",
         "run -m x -p a -n -2", "run -m x -p a -t 0", "run -m x -p a -t 99999999999999999999", "run -m x -p a -c 0",
-        "run -m x -p a --max-isa mmx", "run -m x -p a -f b", "run -m x -p a --system s", "run -m x -p a --seed -2",
+        "run -m x -p a --max-isa mmx", "run -m x -p a --cache-type q4_0", "run -m x -p a -f b", "run -m x -p a --system s", "run -m x -p a --seed -2",
         "run -m x -p a --repeat-penalty 0", "run -m x stray", "chat -m x --template no-such", "eval -m x",
         "eval -m x --tokens one", "eval -m x --tokens ''", "eval -m x --tokens 1,-3", "eval -m x --tokens 1,,3",
         "eval -m x --tokens 1,3,", "eval -m x --tokens 99999999999", "eval -m x --tokens 1,2.5",

@@ -122,8 +122,8 @@ TEST_F(SmolLM2, PerplexityInFourBitsIsNearThatOfTheDequantisedWeights) {
   requantise(path_, dir / "f32.gguf", *quant::find_block_type(0));
   const auto tokenizer = Tokenizer::from_gguf(Gguf::open(path_));
   const std::vector<int32_t> tokens = tokenizer->encode(read_text(text).substr(0, 60000), {.add_bos = true, .parse_special = false});
-  const auto measure = [&](const std::string& path) {
-    Engine engine(load(path), {.context = 512});
+  const auto measure = [&](const std::string& path, DType cache = DType::f16) {
+    Engine engine(load(path), {.context = 512, .cache = cache});
     return perplexity(engine, tokens, 512, 8).perplexity;
   };
   const double packed = measure(path_), floats = measure(dir / "f32.gguf");
@@ -132,6 +132,7 @@ TEST_F(SmolLM2, PerplexityInFourBitsIsNearThatOfTheDequantisedWeights) {
   // transformers on the dequantised weights, the same tokens and positions; f16 keys and values move it by 1e-4 at most
   EXPECT_NEAR(floats, 24.4974, 0.001 * 24.4974);
   EXPECT_NEAR(packed, floats, 0.005 * floats);
+  for (DType cache : {DType::bf16, DType::i8}) EXPECT_NEAR(measure(path_, cache), packed, 0.001 * packed) << name(cache);
 }
 
 }  // namespace

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
+
 #include "tensor/check.h"
 
 namespace nibble::models {
@@ -33,6 +35,33 @@ TEST(KvCache, CountsPagesOfThirtyTwo) {
   cache.truncate(0, 32);
   EXPECT_EQ(cache.free_pages(), 3);
   EXPECT_EQ(cache.tokens(0), 32);
+}
+
+TEST(KvCache, TypesAndSizesOfPages) {
+  Config c = config();
+  c.value_dim = 24;
+  for (auto [type, bytes] : {std::pair{DType::f16, 2u * 2 * (8 + 24) * 2}, {DType::bf16, 2u * 2 * (8 + 24) * 2}, {DType::i8, 2u * 2 * (8 + 24 + 8)}}) {
+    KvCache cache(c, 64, 1, 0, type);
+    EXPECT_EQ(KvCache::bytes_per_token(c, type), bytes);
+    EXPECT_EQ(nibble::bytes(cache.k_pages(0).desc) + nibble::bytes(cache.v_pages(1).desc), bytes * 64 / 2);
+    EXPECT_EQ(parse_cache_type(cache_type_name(type)), type);
+  }
+  EXPECT_THROW(parse_cache_type("q4_0"), Error);
+}
+
+TEST(KvCache, CopiesWholePagesOfCodesAndScales) {
+  KvCache cache(config(), 320, 2, 0, DType::i8);
+  cache.reserve(0, 40);
+  cache.share(0, 1, 40);
+  const int32_t from = page(cache, 0, 1);
+  const size_t bytes = 2 * (8 + 4) * 32;
+  for (int layer : {0, 1})
+    for (const Tensor& pages : {cache.k_pages(layer), cache.v_pages(layer)}) std::memset(pages.data + from * bytes, layer + 7, bytes);
+  cache.reserve(1, 41);
+  ASSERT_NE(page(cache, 1, 1), from);
+  for (int layer : {0, 1})
+    for (const Tensor& pages : {cache.k_pages(layer), cache.v_pages(layer)})
+      EXPECT_EQ(std::memcmp(pages.data + page(cache, 1, 1) * bytes, pages.data + from * bytes, bytes), 0);
 }
 
 TEST(KvCache, SharedPagesAreCopiedOnlyWhenWritten) {
