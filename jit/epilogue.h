@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// What follows the sums of a matmul (docs/ops.md): + bias, activation or gate, + residual, store. One row of one panel
-// costs a few instructions against thousands in its sums, so this is plain AVX2 for every instruction set, and so the
-// same bits.
+// What follows the sums of a matmul (docs/ops.md): + bias, activation or gate, + residual, store. jit/emit_finish.h
+// emits it behind the sums of a kernel.
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
+#include <type_traits>
+#include <vector>
 
 #include "tensor/dtype.h"
 
@@ -15,22 +17,33 @@ enum class Function : uint8_t { none, silu, gelu, gelu_tanh, relu };
 /// The activation of that name, "" = none. Throws Error on another name.
 Function parse_function(std::string_view name);
 
-/// A tile of rows x columns; strides from row to row, in elements of what they belong to.
-struct FinishTile {
-  int rows = 0, columns = 0;
+/// What a kernel does with its totals once they are complete; part of its key.
+struct Epilogue {
   Function function = Function::none;  ///< of the activation, or of the gate
-  const float* totals = nullptr;
-  const float* gated = nullptr;        ///< not null: result = function(totals + bias) * (gated + gated_bias)
-  int64_t totals_stride = 0;           ///< of both; a multiple of 8 and not less than the columns rounded up to 8
-  const float* bias = nullptr;         ///< one per column, may be null
-  const float* gated_bias = nullptr;
-  const void* residual = nullptr;      ///< may be null and may be `out` itself
-  int64_t residual_stride = 0;
-  DType residual_type = DType::f32;    ///< f32, f16 or bf16
-  float* out = nullptr;
-  int64_t out_stride = 0;
+  uint8_t gate = 0;                    ///< 1: result = function(gate totals + gate bias) * (totals + bias)
+  uint8_t bias = 0;
+  uint8_t residual = 0;                ///< 0: none; else 1 + its DType: f32, f16 or bf16
+  bool operator==(const Epilogue&) const = default;
+  DType residual_type() const { return static_cast<DType>(residual - 1); }
+  bool narrow_residual() const { return residual && residual_type() != DType::f32; }
 };
-/// Needs AVX2, FMA and F16C. Nothing outside the columns is read (totals excepted) or written.
-void finish_tile(const FinishTile& tile);
+static_assert(std::has_unique_object_representations_v<Epilogue>);
+/// "" for a plain store, else "_bias_silu_gate_residual_f16": what a kernel's name ends in before its instruction set.
+std::string name(const Epilogue& epilogue);
+/// Every epilogue there is.
+std::vector<Epilogue> all_epilogues();
+
+/// Where the finishing of a tile reads and writes; part of a kernel's arguments. Nothing outside the columns is read
+/// (gate totals excepted) or written.
+struct FinishArgs {
+  float* result = nullptr;             ///< row 0, first column; null: the totals are not complete, or nobody's but the tile's
+  int64_t result_stride = 0;           ///< bytes from row to row
+  int64_t columns = 0;                 ///< of the tile that exist, from 1 to all
+  const float* bias = nullptr;         ///< at the first column
+  const float* gate_totals = nullptr;  ///< a tile like the kernel's own
+  const float* gate_bias = nullptr;
+  const void* residual = nullptr;      ///< like result, and may be it
+  int64_t residual_stride = 0;         ///< bytes
+};
 
 }  // namespace nibble::jit

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "jit/gemm_emitter.h"
 
+#include <algorithm>
 #include <numeric>
 #include <vector>
 
@@ -56,6 +57,7 @@ void GemmEmitter::plan_registers() {
     partial_.memory = rsp + static_cast<size_t>(frame_);
     frame_ += bytes;
   }
+  frame_ = std::max(frame_, finish_frame_bytes(key_.epilogue, finish_totals()));
 }
 
 Xbyak::Address GemmEmitter::memory(const Place& place, int r, int v) const {
@@ -86,9 +88,26 @@ Code GemmEmitter::emit() {
   jz(done, T_NEAR);
   unit(true);
   L(done);
-  store_totals();
+  end_totals();
   epilogue();
   return finish(name(key_));
+}
+
+void GemmEmitter::end_totals() {
+  Xbyak::Label keep, done;
+  const size_t finish_at = offset_of(&GemmArgs::finish);
+  cmp(qword[rdi + (finish_at + offset_of(&FinishArgs::result))], 0);
+  je(keep, T_NEAR);
+  Totals totals = finish_totals();
+  if (vector_count() - rows_ * vectors_ < finish_registers) {
+    store_totals();
+    totals.first_register = -1;
+  }
+  emit_finish(*this, key_.epilogue, totals, rdi + finish_at);
+  jmp(done, T_NEAR);
+  L(keep);
+  store_totals();
+  L(done);
 }
 
 void GemmEmitter::start_totals() {

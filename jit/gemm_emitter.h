@@ -3,6 +3,7 @@
 // Subclasses own the inner product and say how many registers it needs.
 #pragma once
 
+#include "jit/emit_finish.h"
 #include "jit/gemm_key.h"
 #include "jit/generator.h"
 #include "jit/microkernel.h"
@@ -67,6 +68,8 @@ class GemmEmitter : public Generator {
   Xbyak::Address memory(const Place& place, int r, int v) const;
   void start_totals();
   void store_totals();
+  void end_totals();
+  Totals finish_totals() const { return {rows_, vectors_, totals_.first_register, out_}; }
   void main_loop();
   void unit(bool tail);
   void group(int a, int g, bool tail, Xbyak::Label& scale_done);

@@ -30,7 +30,8 @@ std::string name(const GemmKey& key) {
                                       panel || key.w.scale == DType::f16 ? std::string_view() : name(key.w.scale));
   const int columns = key.panels * 16;
   if (key.rows == 0) return message("expand_", weights, '_', columns, '_', name(key.isa));
-  return message("gemm_i8_", weights, "_f32_", static_cast<int>(key.rows), 'x', columns, "x4_", name(key.isa));
+  return message("gemm_i8_", weights, "_f32_", static_cast<int>(key.rows), 'x', columns, "x4", name(key.epilogue), '_',
+                 name(key.isa));
 }
 
 QuantLayout expanded_layout(const QuantLayout& w) {

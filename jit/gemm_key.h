@@ -2,7 +2,8 @@
 // What the bytes of an int8 GEMM kernel depend on, its name, and the sizes that emitter and caller both derive from it.
 //
 // A kernel multiplies a tile of `rows` activation rows with `panels` weight panels of 16 columns and adds to a tile of
-// f32 totals, (rows, panels * 16) contiguous. rows == 0 is the expander: packed weights of one panel in, expanded out.
+// f32 totals, (rows, panels * 16) contiguous; the call with the last of k finishes them
+// (jit/epilogue.h). rows == 0 is the expander: packed weights of one panel in, expanded out.
 //
 // k is cut into records of 128 (the last one shorter).
 // Activation tile: per record `act_bytes`, row r of R innermost:
@@ -17,6 +18,7 @@
 #include <string>
 #include <type_traits>
 
+#include "jit/epilogue.h"
 #include "tensor/cpu.h"
 #include "tensor/packed.h"
 
@@ -30,7 +32,8 @@ struct GemmKey {
   Source source = Source::packed;
   uint8_t rows = 1;
   uint8_t panels = 1;
-  QuantLayout w;
+  QuantLayout w = {};
+  Epilogue epilogue = {};  ///< how complete totals are finished (GemmArgs::finish)
   bool operator==(const GemmKey&) const = default;
 };
 static_assert(std::has_unique_object_representations_v<GemmKey>);

@@ -23,7 +23,7 @@ Code Generator::finish(const std::string& code_name) {
     align(64);
     for (auto& [value, label] : constants_) {
       L(label);
-      for (size_t i = 0; i < 64; ++i) db(value[i % 16]);
+      for (const uint8_t b : value) db(b);
     }
     ready();
   } catch (const Xbyak::Error& e) {
@@ -54,7 +54,13 @@ void Generator::epilogue() {
   ret();
 }
 
-Xbyak::Address Generator::constant(const std::array<uint8_t, 16>& value) { return ptr[rip + constants_[value]]; }
+Xbyak::Address Generator::constant(const std::array<uint8_t, 64>& value) { return ptr[rip + constants_[value]]; }
+
+Xbyak::Address Generator::constant(const std::array<uint8_t, 16>& value) {
+  std::array<uint8_t, 64> repeated;
+  for (size_t i = 0; i < repeated.size(); ++i) repeated[i] = value[i % value.size()];
+  return constant(repeated);
+}
 
 Xbyak::Address Generator::constant(uint32_t value) {
   std::array<uint8_t, 16> repeated;

@@ -61,6 +61,8 @@ class Generator : private detail::EmitBuffer, public Xbyak::CodeGenerator {
   Xbyak::Address constant(uint32_t value);
   Xbyak::Address constant(float value);
   Xbyak::Address constant(const std::array<uint8_t, 16>& value);
+  /// The same with all bytes given.
+  Xbyak::Address constant(const std::array<uint8_t, 64>& value);
 
   // The same bitwise operations under the names that VEX and EVEX give them.
   void and_vec(const Xbyak::Xmm& dst, const Xbyak::Xmm& a, const Xbyak::Operand& b);
@@ -70,16 +72,21 @@ class Generator : private detail::EmitBuffer, public Xbyak::CodeGenerator {
 
  private:
   const Isa isa_;
-  std::map<std::array<uint8_t, 16>, Xbyak::Label> constants_;
+  std::map<std::array<uint8_t, 64>, Xbyak::Label> constants_;
 };
 
-/// Address of member `field` of the argument struct in `base`: arg(rdi, &GemmArgs::act). Standard layout structs only.
+/// Where a member of an argument struct is, in bytes. Standard layout structs only.
 template <class Struct, class Field>
-Xbyak::Address arg(const Xbyak::Reg64& base, Field Struct::*field) {
+size_t offset_of(Field Struct::*field) {
   static_assert(std::is_standard_layout_v<Struct> && std::is_default_constructible_v<Struct>);
   static const Struct probe{};
-  const auto offset = reinterpret_cast<const std::byte*>(&(probe.*field)) - reinterpret_cast<const std::byte*>(&probe);
-  return Xbyak::util::ptr[base + static_cast<size_t>(offset)];
+  return static_cast<size_t>(reinterpret_cast<const std::byte*>(&(probe.*field)) -
+                             reinterpret_cast<const std::byte*>(&probe));
+}
+/// Address of member `field` of the argument struct in `base`: arg(rdi, &GemmArgs::act).
+template <class Struct, class Field>
+Xbyak::Address arg(const Xbyak::RegExp& base, Field Struct::*field) {
+  return Xbyak::util::ptr[base + offset_of(field)];
 }
 
 }  // namespace nibble::jit

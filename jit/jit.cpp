@@ -2,6 +2,7 @@
 #include "jit/jit.h"
 
 #include <map>
+#include <optional>
 
 #include "jit/float_kernels.h"
 #include "jit/gemm_float.h"
@@ -19,13 +20,13 @@ void register_kernels() {
 
 namespace {
 
-// Every key that the macro-kernel may ask for, over all formats; several formats can share a name, which then is the
-// same kernel.
+// Every key that the macro-kernel may ask for, over all formats, with a plain store; several formats can share a name,
+// which then is the same kernel.
 std::map<std::string, GemmKey> keys_of(const MicroKernel& kernel) {
   std::map<std::string, GemmKey> keys;
   const auto add = [&](Source source, int rows, int max_panels, const QuantLayout& w) {
     for (int panels = 1; panels <= max_panels; ++panels) {
-      const GemmKey key{kernel.isa, source, static_cast<uint8_t>(rows), static_cast<uint8_t>(panels), w};
+      const GemmKey key{kernel.isa, source, static_cast<uint8_t>(rows), static_cast<uint8_t>(panels), w, {}};
       keys.emplace(name(key), key);
     }
   };
@@ -39,6 +40,21 @@ std::map<std::string, GemmKey> keys_of(const MicroKernel& kernel) {
   return keys;
 }
 
+// The key of a name, which may end in an epilogue that the list leaves out; nothing when there is none.
+std::optional<GemmKey> find_key(const MicroKernel& kernel, const std::string& kernel_name) {
+  const auto keys = keys_of(kernel);
+  for (const Epilogue& epilogue : all_epilogues()) {
+    const std::string suffix = name(epilogue) + '_' + std::string(name(kernel.isa));
+    if (!kernel_name.ends_with(suffix)) continue;
+    const auto found = keys.find(kernel_name.substr(0, kernel_name.size() - suffix.size()) + '_' + std::string(name(kernel.isa)));
+    if (found == keys.end() || (found->second.rows == 0 && epilogue != Epilogue{})) continue;
+    GemmKey key = found->second;
+    key.epilogue = epilogue;
+    return key;
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 std::vector<std::string> list_kernels(Isa isa) {
@@ -47,16 +63,21 @@ std::vector<std::string> list_kernels(Isa isa) {
     if (kernel->isa != isa) continue;
     for (const auto& [kernel_name, key] : keys_of(*kernel)) names.push_back(kernel_name);
   }
+  if (!names.empty()) {
+    const std::string base = "gemm_i8_q4s_g32_f32_1x16x4", end = '_' + std::string(name(isa));
+    for (const Epilogue& epilogue : all_epilogues()) {
+      if (epilogue != Epilogue{}) names.push_back(base + name(epilogue) + end);
+    }
+  }
   for (const GemmFloatKey& key : gemm_float_keys(isa)) names.push_back(name(key));
   return names;
 }
 
 std::vector<unsigned char> emit_kernel(const std::string& kernel_name) {
   for (const MicroKernel* kernel : microkernels()) {
-    const auto keys = keys_of(*kernel);
-    const auto found = keys.find(kernel_name);
-    if (found == keys.end()) continue;
-    const auto bytes = gemm_code(*kernel, found->second).bytes();
+    const auto key = find_key(*kernel, kernel_name);
+    if (!key) continue;
+    const auto bytes = gemm_code(*kernel, *key).bytes();
     return {bytes.begin(), bytes.end()};
   }
   for (const Isa isa : all_isas()) {

@@ -85,9 +85,9 @@ class Run {
                         .panel_stride = static_cast<int64_t>(part.geometry.panel_bytes),
                         .next = next_codes(chunk, panel, panels, t, g)};
           set_k(gemm, part, 0, plan_.k);
+          if (!plan_.gate || g == 1) gemm.finish = finish_args(chunk, tile, panel, panels, totals[0]);
           (*part.kernels[static_cast<size_t>(tile.rows)][static_cast<size_t>(panels)])(gemm);
         }
-        finish(chunk, tile, panel, panels, totals[0], plan_.gate ? totals[1] : nullptr);
       }
     }
   }
@@ -117,20 +117,11 @@ class Run {
     }
     for (int g = 0; g < (plan_.gate ? 2 : 1); ++g) {
       const MatmulPlan::Part& part = plan_.parts[static_cast<size_t>(chunk.part + g)];
+      const bool last_weight = !plan_.gate || g == 1;
       for (int64_t k = 0; k < plan_.k; k += plan_.k_block) {
         expand(part, chunk, k, mine);
-        multiply(part, chunk, block, k, mine, totals[g]);
-      }
-    }
-    // The same walk over the totals as in multiply().
-    float *total = totals[0], *gated = totals[1];
-    for (int64_t panel = chunk.panel; panel < chunk.end_panel; panel += plan_.panels_per_tile) {
-      const auto panels = static_cast<int>(std::min<int64_t>(plan_.panels_per_tile, chunk.end_panel - panel));
-      for (int t = block.first_tile; t < block.end_tile; ++t) {
-        const MatmulPlan::Tile& tile = plan_.tiles[static_cast<size_t>(t)];
-        finish(chunk, tile, panel, panels, total, plan_.gate ? gated : nullptr);
-        total += tile.rows * panels * columns_per_panel;
-        gated += tile.rows * panels * columns_per_panel;
+        const bool finish = last_weight && k + plan_.k_block >= plan_.k;
+        multiply(part, chunk, block, k, mine, totals[g], finish ? totals[0] : nullptr);
       }
     }
   }
@@ -149,8 +140,9 @@ class Run {
     }
   }
 
+  // `gate`: the totals of a gate's first weight if the sums are complete with this block of k, null if they are not.
   void multiply(const MatmulPlan::Part& part, const MatmulPlan::Chunk& chunk, const MatmulPlan::RowBlock& block,
-                int64_t k, const std::byte* expanded, float* total) const {
+                int64_t k, const std::byte* expanded, float* total, const float* gate) const {
     const int64_t end = std::min(k + plan_.k_block, plan_.k), records = records_of(end - k);
     GemmArgs gemm{.units = (end - k) / quant::max_group, .first = k == 0};
     gemm.tail = ((end - k) % quant::max_group + part.shape.tail_k - 1) / part.shape.tail_k;
@@ -162,6 +154,10 @@ class Run {
         const auto rows = static_cast<size_t>(tile.rows);
         gemm.act = tile_at(tile, k, end);
         gemm.out = total;
+        if (gate) {
+          gemm.finish = finish_args(chunk, tile, panel, panels, gate);
+          gate += tile.rows * panels * columns_per_panel;
+        }
         (*part.kernels[rows][static_cast<size_t>(panels)])(gemm);
         total += tile.rows * panels * columns_per_panel;
       }
@@ -178,30 +174,24 @@ class Run {
 
   static int64_t records_of(int64_t k) { return (k + quant::max_group - 1) / quant::max_group; }
 
-  void finish(const MatmulPlan::Chunk& chunk, const MatmulPlan::Tile& tile, int64_t panel, int panels,
-              const float* totals, const float* gated) const {
+  FinishArgs finish_args(const MatmulPlan::Chunk& chunk, const MatmulPlan::Tile& tile, int64_t panel, int panels,
+                         const float* gate_totals) const {
     const MatmulPlan::Part& part = plan_.parts[static_cast<size_t>(chunk.part)];
     const int64_t in_part = panel * columns_per_panel, column = part.first_column + in_part;
-    FinishTile f{.rows = tile.rows,
-                 .columns = static_cast<int>(std::min<int64_t>(panels * columns_per_panel, part.n - in_part)),
-                 .function = plan_.function,
-                 .totals = totals,
-                 .gated = gated,
-                 .totals_stride = panels * columns_per_panel};
+    FinishArgs f{.columns = std::min<int64_t>(panels * columns_per_panel, part.n - in_part), .gate_totals = gate_totals};
     if (plan_.bias) {
-      f.bias = args_.in[static_cast<size_t>(plan_.bias)].as<const float>() + column;
-      if (gated) f.gated_bias = f.bias + part.n;
+      f.gate_bias = args_.in[static_cast<size_t>(plan_.bias)].as<const float>() + column;
+      f.bias = f.gate_bias + (plan_.gate ? part.n : 0);
     }
     if (plan_.residual) {
       const Tensor& residual = args_.in[static_cast<size_t>(plan_.residual)];
-      f.residual_type = residual.desc.dtype;
-      f.residual_stride = residual.strides[0];
-      f.residual = residual.data + (tile.row * residual.strides[0] + column) *
-                                       static_cast<int64_t>(element_bytes(residual.desc.dtype));
+      const auto element = static_cast<int64_t>(element_bytes(residual.desc.dtype));
+      f.residual_stride = residual.strides[0] * element;
+      f.residual = residual.data + tile.row * f.residual_stride + column * element;
     }
-    f.out_stride = args_.out.strides[0];
-    f.out = args_.out.as<float>() + tile.row * f.out_stride + column;
-    finish_tile(f);
+    f.result_stride = args_.out.strides[0] * static_cast<int64_t>(sizeof(float));
+    f.result = args_.out.as<float>() + tile.row * args_.out.strides[0] + column;
+    return f;
   }
 
   const MatmulPlan& plan_;

@@ -63,10 +63,13 @@ MatmulPlan::MatmulPlan(const MicroKernel& kernel, const Call& call) {
 void MatmulPlan::make_parts(const MicroKernel& kernel, const Call& call) {
   const int weights = static_cast<int>(call.attrs().i("weights", 1));
   gate = !call.attrs().s("gate", "").empty();
-  function = parse_function(call.attrs().s(gate ? "gate" : "activation", ""));
+  epilogue.function = parse_function(call.attrs().s(gate ? "gate" : "activation", ""));
+  epilogue.gate = gate;
   int next = 1 + weights;
   if (call.attrs().i("bias", 0)) bias = next++;
   if (call.attrs().i("residual", 0)) residual = next++;
+  epilogue.bias = bias != 0;
+  if (residual) epilogue.residual = static_cast<uint8_t>(1 + static_cast<int>(call.in[static_cast<size_t>(residual)].dtype));
   int64_t column = 0;
   for (int w = 1; w <= weights; ++w) {
     const QuantLayout& layout = call.in[static_cast<size_t>(w)].format->layout;
@@ -126,8 +129,10 @@ void MatmulPlan::make_kernels(const MicroKernel& kernel) {
       if (panels != panels_per_tile && part.geometry.panels % panels_per_tile != panels) continue;
       for (size_t rows = 1; rows <= max_rows; ++rows) {
         if (!used[rows]) continue;
-        const GemmKey key{kernel.isa, packed ? Source::packed : Source::panel, static_cast<uint8_t>(rows), p,
-                          packed ? part.layout : expanded_layout(part.layout)};
+        GemmKey key{kernel.isa, packed ? Source::packed : Source::panel, static_cast<uint8_t>(rows), p,
+                    packed ? part.layout : expanded_layout(part.layout)};
+        // A gate's first weight leaves its totals to the second.
+        if (!gate || &part != &parts[0]) key.epilogue = epilogue;
         part.kernels[rows][p] = &gemm_code(kernel, key);
         if (detail.empty() || panels == panels_per_tile) detail = part.kernels[rows][p]->name();
       }

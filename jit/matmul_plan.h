@@ -55,7 +55,7 @@ struct MatmulPlan {
   int64_t k_block;                    ///< of expanded weights
   int bias = 0, residual = 0;         ///< input indices, 0 = none
   bool gate = false;
-  Function function = Function::none;
+  Epilogue epilogue;
 
   int64_t act_record_bytes = 0;  ///< one record of every tile
   size_t act_bytes = 0;       ///< of all packed tiles
