@@ -14,7 +14,6 @@
 #include "apps/flags.h"
 #include "apps/npy.h"
 #include "apps/terminal.h"
-#include "models/io/gguf.h"
 #include "tensor/check.h"
 
 namespace nibble::cli {
@@ -52,17 +51,13 @@ void print_best(std::span<const float> row, const models::Tokenizer* tokenizer) 
                 tokenizer == nullptr ? "" : ("'" + printable(tokenizer->piece(ids[i], true)) + "'").c_str());
 }
 
-/// A file without a tokenizer is fine here: the tokens are numbers.
-bool has_tokenizer(const std::string& path) {
-  return models::Gguf::open(path).find("tokenizer.ggml.tokens") != nullptr;
-}
-
 int eval(const EvalFlags& flags) {
   const std::vector<int32_t> tokens = read_ids(flags.tokens);
   const auto count = static_cast<int64_t>(tokens.size());
   NIBBLE_CHECK(flags.model.context == 0 || count <= flags.model.context, count, " tokens do not fit into the context of -c ",
                flags.model.context);
-  const auto model = load_model(flags.model, has_tokenizer(flags.model.model));
+  // the tokens are numbers, so a file without a tokenizer is fine
+  const auto model = load_model(flags.model, models::has_tokenizer(flags.model.model));
   ModelFlags sized = flags.model;
   if (sized.context == 0) sized.context = std::max<int64_t>(count, 32);
   const auto engine = make_engine(model, sized);

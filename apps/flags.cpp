@@ -37,7 +37,7 @@ CLI::Validator between(double low, double high) {
 }
 
 void add_model_flag(CLI::App& app, ModelFlags& flags) {
-  app.add_option("-m,--model", flags.model, "GGUF file, or the first shard of a split one")->type_name("FILE")->required();
+  app.add_option("-m,--model", flags.model, "GGUF file (or the first shard of a split one), or a Hugging Face folder")->type_name("MODEL")->required();
 }
 
 void add_engine_flags(CLI::App& app, ModelFlags& flags) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// nibble inspect: what a GGUF file says about itself, and the memory it will need.
+// nibble inspect: what a model file or folder says about itself, and the memory it will need.
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
@@ -14,7 +14,7 @@
 #include "apps/command.h"
 #include "apps/flags.h"
 #include "apps/terminal.h"
-#include "models/io/gguf.h"
+#include "models/io/checkpoint.h"
 #include "models/kv_cache.h"
 #include "tensor/check.h"
 
@@ -22,9 +22,10 @@ namespace nibble::cli {
 
 namespace {
 
+using models::Checkpoint;
 using models::Gguf;
-using models::GgufTensor;
 using models::GgufValue;
+using models::StoredTensor;
 
 struct InspectFlags {
   ModelFlags model;
@@ -41,8 +42,8 @@ struct Summary {
 };
 
 /// Bytes of the tensor once it is loaded: matrices packed, vectors as f32.
-uint64_t loaded_bytes(const GgufTensor& tensor) {
-  if (tensor.shape.rank() != 2 || tensor.type->format == nullptr)
+uint64_t loaded_bytes(const StoredTensor& tensor) {
+  if (tensor.shape.rank() != 2 || tensor.type == nullptr || tensor.type->format == nullptr)
     return tensor.shape.rank() == 1 ? static_cast<uint64_t>(tensor.shape.elements()) * sizeof(float) : tensor.bytes;
   try {
     return tensor.type->format->bytes(*tensor.type->format, tensor.shape[0], tensor.shape[1]);
@@ -51,20 +52,20 @@ uint64_t loaded_bytes(const GgufTensor& tensor) {
   }
 }
 
-Summary summarise(const Gguf& gguf, const InspectFlags& flags) {
+Summary summarise(const Checkpoint& checkpoint, const InspectFlags& flags) {
   Summary s;
-  for (const GgufTensor& tensor : gguf.tensors()) {
+  for (const StoredTensor& tensor : checkpoint.tensors()) {
     s.parameters += static_cast<uint64_t>(tensor.shape.elements());
     s.tensor_bytes += tensor.bytes;
     s.packed_bytes += loaded_bytes(tensor);
-    auto& [count, bytes] = s.types[std::string(tensor.type->name)];
+    auto& [count, bytes] = s.types[std::string(tensor.type_name())];
     ++count;
     bytes += tensor.bytes;
   }
   try {
-    const models::Metadata metadata = gguf.metadata();
-    s.config = models::find_arch(metadata.need_string("general.architecture")).config(metadata);
-    const GgufValue* tokens = gguf.find("tokenizer.ggml.tokens");
+    const models::Metadata& metadata = checkpoint.metadata();
+    s.config = models::find_arch(metadata.need_string("general.architecture|model_type")).config(metadata);
+    const GgufValue* tokens = checkpoint.gguf() != nullptr ? checkpoint.gguf()->find("tokenizer.ggml.tokens") : nullptr;
     if (s.config->vocab == 0 && tokens != nullptr) s.config->vocab = static_cast<int>(tokens->count);
   } catch (const Error& error) {
     s.cannot_run = error.what();
@@ -117,9 +118,31 @@ std::vector<int64_t> dims(const Shape& shape) {
   return out;
 }
 
-void print_text(const Gguf& gguf, const Summary& s, const InspectFlags& flags) {
-  std::printf("file:        %s (GGUF version %u, %s)\n", gguf.path().c_str(), gguf.version(), human_bytes(gguf.file_bytes()).c_str());
-  std::printf("tensors:     %zu, %s parameters, %s", gguf.tensors().size(), human_count(s.parameters).c_str(),
+std::vector<std::string> warnings(const Checkpoint& checkpoint) {
+  return checkpoint.gguf() != nullptr ? checkpoint.gguf()->warnings() : std::vector<std::string>{};
+}
+
+std::string kind(const Checkpoint& checkpoint) {
+  const Gguf* gguf = checkpoint.gguf();
+  return gguf != nullptr ? message("GGUF version ", gguf->version()) : std::string("Hugging Face folder");
+}
+
+void print_metadata(const Checkpoint& checkpoint) {
+  std::printf("\nmetadata\n");
+  const auto line = [](std::string_view key, const std::string& type, const std::string& text) {
+    std::printf("  %-44s %-14s %s\n", printable(key).c_str(), type.c_str(), text.c_str());
+  };
+  if (const Gguf* gguf = checkpoint.gguf()) {
+    for (const auto& [key, value] : gguf->values()) line(key, type_text(value), value_text(value));
+    return;
+  }
+  for (const auto& [key, value] : checkpoint.metadata().values().items())
+    line(key, value.type_name(), printable(value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace), 200));
+}
+
+void print_text(const Checkpoint& checkpoint, const Summary& s, const InspectFlags& flags) {
+  std::printf("file:        %s (%s, %s)\n", checkpoint.path().c_str(), kind(checkpoint).c_str(), human_bytes(checkpoint.file_bytes()).c_str());
+  std::printf("tensors:     %zu, %s parameters, %s", checkpoint.tensors().size(), human_count(s.parameters).c_str(),
               human_bytes(s.tensor_bytes).c_str());
   for (const auto& [type, sum] : s.types) std::printf("%s %d %s", &type == &s.types.begin()->first ? ":" : ",", sum.first, type.c_str());
   std::printf("\n");
@@ -127,7 +150,7 @@ void print_text(const Gguf& gguf, const Summary& s, const InspectFlags& flags) {
     const models::Config& c = *s.config;
     std::printf("shape:       %d layers, width %d, %d heads of %d (%d for keys and values), feed-forward %d, vocabulary %d, context %d\n",
                 c.layers, c.width, c.heads, c.head_dim, c.kv_heads, c.ffn, c.vocab, c.context);
-    if (gguf.tensors().empty())
+    if (checkpoint.tensors().empty())
       std::printf("memory:      no weights: the file cannot be run, but `nibble tokenize` can use its vocabulary\n");
     else
       std::printf("memory:      %s weights + %s KV cache for %lld positions = %s, and some MiB of working space\n",
@@ -137,24 +160,22 @@ void print_text(const Gguf& gguf, const Summary& s, const InspectFlags& flags) {
     std::printf("memory:      %s weights; not a model that can be run: %s\n", human_bytes(s.packed_bytes).c_str(),
                 printable(s.cannot_run, 400).c_str());
   }
-  for (const std::string& warning : gguf.warnings()) std::printf("warning:     %s\n", warning.c_str());
-  std::printf("\nmetadata\n");
-  for (const auto& [key, value] : gguf.values())
-    std::printf("  %-44s %-14s %s\n", printable(key).c_str(), type_text(value).c_str(), value_text(value).c_str());
+  for (const std::string& warning : warnings(checkpoint)) std::printf("warning:     %s\n", warning.c_str());
+  print_metadata(checkpoint);
   if (!flags.tensors) return;
   std::printf("\ntensors\n");
-  for (const GgufTensor& tensor : gguf.tensors())
-    std::printf("  %-44s %-8s %-20s %12llu bytes\n", printable(tensor.name).c_str(), std::string(tensor.type->name).c_str(),
+  for (const StoredTensor& tensor : checkpoint.tensors())
+    std::printf("  %-44s %-8s %-20s %12llu bytes\n", printable(tensor.name).c_str(), std::string(tensor.type_name()).c_str(),
                 to_string(tensor.shape).c_str(), static_cast<unsigned long long>(tensor.bytes));
 }
 
-void print_json(const Gguf& gguf, const Summary& s, const InspectFlags& flags) {
+void print_json(const Checkpoint& checkpoint, const Summary& s, const InspectFlags& flags) {
   nlohmann::ordered_json out;
-  out["file"] = gguf.path();
-  out["version"] = gguf.version();
-  out["file_bytes"] = gguf.file_bytes();
+  out["file"] = checkpoint.path();
+  if (checkpoint.gguf() != nullptr) out["version"] = checkpoint.gguf()->version();
+  out["file_bytes"] = checkpoint.file_bytes();
   out["parameters"] = s.parameters;
-  out["tensor_count"] = gguf.tensors().size();
+  out["tensor_count"] = checkpoint.tensors().size();
   for (const auto& [type, sum] : s.types) out["types"][type] = {{"tensors", sum.first}, {"bytes", sum.second}};
   out["memory"]["weights"] = s.packed_bytes;
   if (s.config) {
@@ -163,15 +184,16 @@ void print_json(const Gguf& gguf, const Summary& s, const InspectFlags& flags) {
   } else {
     out["cannot_run"] = s.cannot_run;
   }
-  out["warnings"] = gguf.warnings();
+  out["warnings"] = warnings(checkpoint);
   constexpr size_t longest_array = 64;
-  for (const auto& [key, value] : gguf.values()) {
+  if (checkpoint.gguf() == nullptr) out["metadata"] = checkpoint.metadata().values();
+  else for (const auto& [key, value] : checkpoint.gguf()->values()) {
     if (value.type == GgufValue::Type::array && value.count > longest_array) out["metadata"][key] = {{"array", type_text(value)}};
     else out["metadata"][key] = value_json(value, longest_array);
   }
   if (flags.tensors)
-    for (const GgufTensor& tensor : gguf.tensors())
-      out["tensors"].push_back({{"name", tensor.name}, {"type", tensor.type->name}, {"shape", dims(tensor.shape)},
+    for (const StoredTensor& tensor : checkpoint.tensors())
+      out["tensors"].push_back({{"name", tensor.name}, {"type", tensor.type_name()}, {"shape", dims(tensor.shape)},
                                 {"bytes", tensor.bytes}, {"shard", tensor.file}, {"offset", tensor.offset}});
   put(out.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
 }
@@ -187,9 +209,9 @@ Action setup_inspect(CLI::App& app) {
   app.add_flag("--json", flags->json, "As JSON; arrays of more than 64 elements by type and length only");
   app.footer("Example:\n  nibble inspect -m model.gguf --tensors");
   return [flags] {
-    const Gguf gguf = Gguf::open(flags->model.model);
-    const Summary summary = summarise(gguf, *flags);
-    (flags->json ? print_json : print_text)(gguf, summary, *flags);
+    const Checkpoint checkpoint = Checkpoint::open(flags->model.model);
+    const Summary summary = summarise(checkpoint, *flags);
+    (flags->json ? print_json : print_text)(checkpoint, summary, *flags);
     return 0;
   };
 }

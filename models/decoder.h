@@ -28,7 +28,7 @@ struct LoadOptions {
 
 /// Immutable once loaded; engines share it.
 struct Model {
-  /// A GGUF file (or its first shard). Throws Error.
+  /// Any path that Checkpoint::open takes. Throws Error.
   static std::shared_ptr<const Model> load(const std::string& path, const LoadOptions& options = {});
 
   std::string path, name, chat_template, format;   ///< format: what most weights are in, "q4_0"
@@ -49,6 +49,9 @@ struct EngineOptions {
   DType cache = DType::f16;  ///< f16, bf16 or i8: what keys and values are kept in
   Isa max_isa = nibble::max_isa();
 };
+
+/// Whether a model file or folder holds a tokenizer. Throws Error when it cannot be opened.
+bool has_tokenizer(const std::string& path);
 
 /// One token to run: `logits` asks for the row's logits.
 struct Row {

@@ -15,17 +15,17 @@ namespace nibble::models {
 namespace {
 
 const Arch& arch_of(const Metadata& metadata, const std::string& wanted) {
-  const std::string type = metadata.need_string("general.architecture|model_type");
+  const char* key = metadata.source() == Metadata::Source::gguf ? "general.architecture" : "model_type";
+  const std::string type = metadata.need_string(key);
   const Arch* found = nullptr;
   try {
     found = &find_arch(type);
   } catch (const Error& error) {
-    fail(metadata.file(), ": general.architecture: ", error.what());
+    fail(metadata.file(), ": ", key, ": ", error.what());
   }
   if (wanted.empty()) return *found;
   const Arch& arch = find_arch(wanted);
-  NIBBLE_CHECK(&arch == found || arch.base == found->name, metadata.file(), ": general.architecture: expected ", arch.name,
-               ", found '", type, "'");
+  NIBBLE_CHECK(&arch == found || arch.base == found->name, metadata.file(), ": ", key, ": expected ", arch.name, ", found '", type, "'");
   return arch;
 }
 
@@ -58,6 +58,15 @@ std::shared_ptr<const Tokenizer> load_tokenizer(const Checkpoint& checkpoint) {
   fail(checkpoint.path(), ": tokenizers of folders cannot be read yet");
 }
 
+/// Weights that are stored as something other than matrices of numbers.
+void check_quantization(const Metadata& metadata) {
+  if (metadata.source() != Metadata::Source::hugging_face) return;
+  if (metadata.has("quantization_config"))
+    fail(metadata.file(), ": key 'quantization_config': weights quantised by '",
+         printable(metadata.get_string("quantization_config.quant_method", "?")), "' are not supported");
+  if (metadata.has("quantization")) fail(metadata.file(), ": key 'quantization': weights quantised by MLX are not supported");
+}
+
 /// Sizes that speed is judged by, and the format that most weights of the blocks are in.
 void measure(Model& model, const Checkpoint& checkpoint) {
   std::map<std::string_view, int64_t> elements;
@@ -84,15 +93,22 @@ std::string file_name(const std::string& path) { return path.substr(path.find_la
 
 }  // namespace
 
+bool has_tokenizer(const std::string& path) {
+  const Checkpoint checkpoint = Checkpoint::open(path);
+  return checkpoint.gguf() != nullptr && checkpoint.gguf()->find("tokenizer.ggml.tokens") != nullptr;
+}
+
 std::shared_ptr<const Model> Model::load(const std::string& path, const LoadOptions& options) {
   const Checkpoint checkpoint = Checkpoint::open(path);
   const Metadata& metadata = checkpoint.metadata();
   auto model = std::make_shared<Model>();
   model->path = path;
   model->arch = &arch_of(metadata, options.arch);
-  model->name = metadata.get_string("general.name", file_name(path));
-  model->chat_template = metadata.get_string("tokenizer.chat_template", "");
+  model->name = metadata.get_string("general.name", file_name(checkpoint.path()));
+  const HfFolder* folder = checkpoint.folder();
+  model->chat_template = folder != nullptr ? folder->chat_template() : metadata.get_string("tokenizer.chat_template", "");
   model->file_bytes = checkpoint.file_bytes();
+  check_quantization(metadata);
   model->config = model->arch->config(metadata);
   if (model->config.vocab == 0) model->config.vocab = embedding_rows(checkpoint, *model->arch);
   if (options.need_tokenizer) model->tokenizer = load_tokenizer(checkpoint);

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tiny random models in folders as Hugging Face transformers saves them, with the logits it gives for them:
+tests/data/folders/<name>/. Needs numpy, torch and transformers (made with torch 2.13, transformers 5.23).
+
+    python tests/data/make_folder_goldens.py
+"""
+import pathlib
+import shutil
+
+import numpy as np
+import torch
+import transformers
+
+OUT = pathlib.Path(__file__).parent / "folders"
+TOKENS = 70
+
+
+def save(name, dtype, config, seed, shard="1GB"):
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").float()
+    g = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for key, p in model.named_parameters():
+            noise = torch.randn(p.shape, generator=g)
+            # the attention's output is kept small: keys and values are cached in f16, and that rounding must stay well
+            # below the tests' bound
+            gain = 0.2 if "o_proj" in key else 1.0
+            p.copy_(noise * (1.0 if "emb" in key else gain / p.shape[1] ** 0.5) if p.dim() == 2 else noise * 0.3 + 1)
+    folder = OUT / name
+    shutil.rmtree(folder, ignore_errors=True)
+    model.to(dtype).save_pretrained(folder, max_shard_size=shard)
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    tokens = np.random.default_rng(seed).integers(0, config.vocab_size, TOKENS).astype(np.int32)
+    with torch.no_grad():
+        logits = model(torch.from_numpy(tokens)[None].long()).logits[0].numpy()
+    np.save(folder / "tokens.npy", tokens)
+    np.save(folder / "logits.npy", logits.astype(np.float32))
+    print(name, float(logits.min()), float(logits.max()))
+
+
+def main():
+    small = dict(vocab_size=48, hidden_size=32, intermediate_size=36, num_hidden_layers=2, num_attention_heads=4,
+                 num_key_value_heads=2, max_position_embeddings=128)
+    llama3 = dict(rope_type="llama3", rope_theta=10000.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+                  original_max_position_embeddings=32)
+    save("llama-f32", torch.float32, transformers.LlamaConfig(**small, rope_parameters=llama3, tie_word_embeddings=False), 1)
+    save("llama-bf16-shards", torch.bfloat16, transformers.LlamaConfig(**small, head_dim=16, tie_word_embeddings=True), 2, "12KB")
+    save("mistral-f16", torch.float16, transformers.MistralConfig(**small, head_dim=8, sliding_window=9, tie_word_embeddings=False), 3)
+
+
+main()
