@@ -73,7 +73,7 @@ void rows(benchmark::State& state, const std::string& op, bool quantizes, int ve
   if (op == "add" || op == "mul") in.floats(Shape{m, n});
   for (int i = 0; i < vectors; ++i) in.floats(Shape{n});
   TensorDesc out{Shape{m, n}, DType::f32};
-  if (quantizes) out = {Shape{m, n}, DType::packed, &act_format(32, 8)};
+  if (quantizes) out = {Shape{m, n}, DType::packed, &act_format({32, 8})};
   run(state, op, in, out, attrs);
 }
 

@@ -10,18 +10,22 @@ namespace nibble::jit {
 
 namespace {
 
+// Four dwords of a row. int16: of every four values the first and third, then the second and fourth, make a dword.
+template <bool words>
+__m128i load4(const std::byte* from) {
+  const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+  return words ? _mm_shufflehi_epi16(_mm_shufflelo_epi16(x, 0xd8), 0xd8) : x;
+}
+
 // out[i * rows + r] = in[r][i] for `count` dwords of each row.
+template <bool words>
 void interleave(const std::byte* in, int64_t row_bytes, int rows, int64_t count, std::byte* out) {
-  if (rows == 1) {
-    std::memcpy(out, in, static_cast<size_t>(count) * 4);
-    return;
-  }
   int r = 0;
   for (; r + 4 <= rows; r += 4) {
     const std::byte* from = in + r * row_bytes;
     for (int64_t i = 0; i < count; i += 4) {  // count is a multiple of 8
       __m128i x[4];
-      for (int j = 0; j < 4; ++j) x[j] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + j * row_bytes + i * 4));
+      for (int j = 0; j < 4; ++j) x[j] = load4<words>(from + j * row_bytes + i * 4);
       const __m128i a = _mm_unpacklo_epi32(x[0], x[1]), b = _mm_unpacklo_epi32(x[2], x[3]);
       const __m128i c = _mm_unpackhi_epi32(x[0], x[1]), d = _mm_unpackhi_epi32(x[2], x[3]);
       const __m128i y[4] = {_mm_unpacklo_epi64(a, b), _mm_unpackhi_epi64(a, b), _mm_unpacklo_epi64(c, d),
@@ -32,18 +36,16 @@ void interleave(const std::byte* in, int64_t row_bytes, int rows, int64_t count,
     }
   }
   for (; r < rows; ++r) {
-    for (int64_t i = 0; i < count; ++i) std::memcpy(out + (i * rows + r) * 4, in + r * row_bytes + i * 4, 4);
+    for (int64_t i = 0; i < count; i += 4) {
+      alignas(16) std::byte four[16];
+      _mm_store_si128(reinterpret_cast<__m128i*>(four), load4<words>(in + r * row_bytes + i * 4));
+      if (rows == 1) {
+        std::memcpy(out + i * 4, four, 16);
+      } else {
+        for (int64_t j = 0; j < 4; ++j) std::memcpy(out + ((i + j) * rows + r) * 4, four + j * 4, 4);
+      }
+    }
   }
-}
-
-// The integer sum of a group's activations, from the form it is stored in (quant/activation.h).
-int32_t int_sum(const GemmShape& shape, const quant::ActNeeds& needs, int32_t stored) {
-  if (needs.offset == 0) {
-    float sum;
-    std::memcpy(&sum, &stored, sizeof(sum));
-    return static_cast<int32_t>(sum) * shape.int_sum_factor;
-  }
-  return stored;
 }
 
 }  // namespace
@@ -54,18 +56,21 @@ void pack_act_tile(const GemmShape& shape, int rows, const Activations& act, int
   for (int64_t k_begin = begin; k_begin < end; k_begin += quant::max_group, tile += shape.act_bytes) {
     const int64_t a = k_begin / quant::max_group;
     const int64_t k_count = std::min<int64_t>(quant::max_group, geometry.k_padded - k_begin);
-    interleave(act.data + row * geometry.k_padded + k_begin, geometry.k_padded, rows, k_count / 4, tile);
+    const int64_t value_bytes = act.needs.bits / 8, row_bytes = geometry.k_padded * value_bytes;
+    const std::byte* values = act.data + row * row_bytes + k_begin * value_bytes;
+    if (shape.words) {
+      interleave<true>(values, row_bytes, rows, k_count / 2, tile);
+    } else {
+      interleave<false>(values, row_bytes, rows, k_count / 4, tile);
+    }
     const int64_t group_begin = a * shape.groups_per_record;
     const int64_t groups = std::min<int64_t>(shape.groups_per_record, geometry.sums_per_row - group_begin);
     for (int64_t g = 0; g < groups; ++g) {
       for (int r = 0; r < rows; ++r) {
         const int64_t at = (row + r) * geometry.sums_per_row + group_begin + g;
-        int32_t stored;
-        std::memcpy(&stored, act.data + geometry.sums_offset + static_cast<size_t>(at) * 4, 4);
-        const auto to = static_cast<size_t>((g * rows + r) * 4);
-        if (shape.float_sums) std::memcpy(tile + shape.act_float_sums + to, &stored, 4);
-        const int32_t sum = int_sum(shape, act.needs, stored);
-        if (shape.int_sums) std::memcpy(tile + shape.act_int_sums + to, &sum, 4);
+        const std::byte* sum = act.data + geometry.sums_offset + static_cast<size_t>(at) * 4;
+        const int to = (shape.float_sums ? shape.act_float_sums : shape.act_int_sums) + (static_cast<int>(g) * rows + r) * 4;
+        if (shape.float_sums || shape.int_sums) std::memcpy(tile + to, sum, 4);
       }
     }
     const int64_t scale_begin = a * shape.scales_per_record;

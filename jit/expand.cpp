@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The expander: one packed panel to bytes and f32 scales (gemm_key.h), done once per block of rows so that the kernel
+// The expander: one packed panel to lanes of 8 or 16 bits and f32 scales (gemm_key.h), done once per block of rows so that the kernel
 // for prompts knows no format. The destination may hold several panels side by side; `out` points at this one's lines.
 #include <algorithm>
 #include <numeric>
@@ -64,9 +64,18 @@ class ExpandEmitter : public Generator {
     const int steps_per_record = quant::max_group / 4;
     const int block = step / 8 * shape_.code_block_bytes;
     const int out = step / steps_per_record * shape_.panel_bytes + step % steps_per_record * key_.panels * 64;
+    if (shape_.words) return words(step, block, 2 * out - step / steps_per_record * shape_.panel_bytes);
     for (int at = 0; at < 64; at += vector_bytes()) {
       unpack_.codes(vec(at / 32), vec(2), codes_ + static_cast<size_t>(block + at), step % 8);
       vmovups(ptr[out_ + static_cast<size_t>(out + at)], vec(at / 32));
+    }
+  }
+
+  void words(int step, int block, int out) {
+    for (int at = 0; at < 64; at += vector_bytes()) {
+      unpack_.words(vec(0), vec(1), vec(2), codes_ + static_cast<size_t>(block + at), step % 8);
+      vmovups(ptr[out_ + static_cast<size_t>(out + at)], vec(0));
+      vmovups(ptr[out_ + static_cast<size_t>(out + key_.panels * 64 + at)], vec(1));
     }
   }
 

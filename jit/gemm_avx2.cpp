@@ -4,8 +4,8 @@
 // How many products fit in int16 decides the plan; a pair is at most 2 * 127 * (2^bits - 1):
 //   bits 1-4   eight steps fit: int16 sums stay in registers for a block of 32 k, then one vpmaddwd with ones
 //   bits 5, 6  two steps fit: two products are added, then vpmaddwd and an int32 add
-//   bits 7     one step fits
-//   bits 8, codebooks   none fits: |u - 128| times the activation with the sign of u - 128 moved to it (vpsignb)
+//   codebooks  none fits: |u - 128| times the activation with the sign of u - 128 moved to it (vpsignb)
+//   bits 7, 8  meet int16 activations: codes widened to 16 bits, vpmaddwd, two k at a time
 //
 // 4 rows x 16 columns, bits 4: ymm0-7 int16 sums | ymm8-9 weights | ymm10 broadcast | ymm11-12 products |
 // ymm13 ones | ymm14- masks.
@@ -25,19 +25,19 @@ namespace {
 class Avx2Emitter : public GemmEmitter {
  public:
   explicit Avx2Emitter(const GemmKey& key)
-      : GemmEmitter(key), plan_(shape_.signed_codes ? Plan::sign : plan_of_bits(key.w.bits)) {}
+      : GemmEmitter(key), plan_(shape_.words ? Plan::words : shape_.signed_codes ? Plan::sign : plan_of_bits(key.w.bits)) {}
 
  private:
-  enum class Plan { block, pair, single, sign };
+  enum class Plan { block, pair, sign, words };
   static Plan plan_of_bits(int bits) {
-    return bits <= 4 ? Plan::block : bits <= 6 ? Plan::pair : Plan::single;
+    return bits <= 4 ? Plan::block : Plan::pair;
   }
 
   Needs needs() const override {
     switch (plan_) {
       case Plan::block: return {.temps = 2, .partial_sums = shape_.group > 32, .constant = true};
       case Plan::pair: return {.weight_sets = 2, .broadcasts = 2, .temps = 2, .constant = true};
-      case Plan::single: return {.constant = true};
+      case Plan::words: return {.weight_sets = word_sets(), .temps = 2};
       default: return {.weight_sets = 2, .constant = true};
     }
   }
@@ -53,8 +53,8 @@ class Avx2Emitter : public GemmEmitter {
       case Plan::pair:
         for (int s = 0; s < steps; s += 2) pair_step(step + s, first && s == 0);
         break;
-      case Plan::single:
-        for (int s = 0; s < steps; ++s) single_step(step + s, first && s == 0);
+      case Plan::words:
+        for (int s = 0; s < 2 * steps; ++s) word_step(step + s / 2, s % 2, first && s == 0);
         break;
       case Plan::sign:
         for (int s = 0; s < steps; ++s) sign_step(step + s, first && s == 0);
@@ -118,14 +118,13 @@ class Avx2Emitter : public GemmEmitter {
     }
   }
 
-  void single_step(int step, bool first) {
-    for (int v = 0; v < vectors_; ++v) load_weights(weights(v), temp(), v, step);
+  void word_step(int step, int half, bool first) {
+    load_words(step, half);
     for (int r = 0; r < rows_; ++r) {
-      vpbroadcastd(broadcast(), act_values(r, step));
-      for (int v = 0; v < vectors_; ++v) {
-        vpmaddubsw(temp(), weights(v), broadcast());
-        add_product(temp(), r, v, first);
-      }
+      vpbroadcastd(broadcast(), act_values(r, step, half));
+      for (int v = 0; v < vectors_; ++v) vpmaddwd(first ? sum(r, v) : temp(v), word_weights(v, half), broadcast());
+      if (first) continue;
+      for (int v = 0; v < vectors_; ++v) vpaddd(sum(r, v), sum(r, v), temp(v));
     }
   }
 

@@ -243,8 +243,24 @@ void GemmEmitter::load_weights(const Xbyak::Xmm& dst, const Xbyak::Xmm& tmp, int
   vmovups(dst, ptr[codes_ + static_cast<size_t>(at)]);
 }
 
-Xbyak::Address GemmEmitter::act_values(int r, int step) const {
-  const int at = step / steps_per_record * shape_.act_bytes + (step % steps_per_record * rows_ + r) * 4;
+void GemmEmitter::load_words(int step, int half) {
+  for (int v = 0; v < vectors_; ++v) {
+    if (key_.source == Source::packed) {
+      const int block = step / steps_per_block * shape_.code_block_bytes + column(v) * 4;
+      if (half == 0) {
+        unpack_.words(weights(v, 0), weights(v, 1), temp(), panel_base(codes_, v) + static_cast<size_t>(block), step % steps_per_block);
+      }
+      continue;
+    }
+    const int at = step / steps_per_record * shape_.panel_bytes +
+                   ((step % steps_per_record * 2 + half) * key_.panels + panel(v)) * 64 + column(v) * 4;
+    vmovups(weights(v), ptr[codes_ + static_cast<size_t>(at)]);
+  }
+}
+
+Xbyak::Address GemmEmitter::act_values(int r, int step, int half) const {
+  const int in_record = step % steps_per_record * (shape_.words ? 2 : 1) + half;
+  const int at = step / steps_per_record * shape_.act_bytes + (in_record * rows_ + r) * 4;
   return ptr[act_ + static_cast<size_t>(at)];
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The part of an int8 GEMM kernel that all instruction sets share: loops over k, scales, minima, sums and tails.
+// The part of an integer GEMM kernel that all instruction sets share: loops over k, scales, minima, sums and tails.
 // Subclasses own the inner product and say how many registers it needs.
 #pragma once
 
@@ -50,7 +50,12 @@ class GemmEmitter : public Generator {
   /// -1 when there was no room.
   int constant_register() const { return constant_; }
   void load_weights(const Xbyak::Xmm& dst, const Xbyak::Xmm& tmp, int v, int step);
-  Xbyak::Address act_values(int r, int step) const;
+  /// GemmShape::words: two inner products of two k each make a step. The weights of half 0, 1 in turn; they are in
+  /// word_weights(v, half) then. Packed weights need Needs::weight_sets = word_sets().
+  void load_words(int step, int half);
+  Xbyak::Xmm word_weights(int v, int half) const { return weights(v, key_.source == Source::packed ? half : 0); }
+  int word_sets() const { return key_.source == Source::packed ? 2 : 1; }
+  Xbyak::Address act_values(int r, int step, int half = 0) const;
   Xbyak::Address act_int_sum(int r, int a, int g) const;
   /// Where the sum of the blocks before this one waits (Needs::partial_sums); a register or memory.
   void load_partial(const Xbyak::Xmm& sum, int r, int v);

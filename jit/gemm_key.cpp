@@ -6,6 +6,7 @@
 
 #include "quant/format.h"
 #include "tensor/check.h"
+#include "tensor/panel.h"
 
 namespace nibble::jit {
 
@@ -30,16 +31,14 @@ std::string name(const GemmKey& key) {
                                       panel || key.w.scale == DType::f16 ? std::string_view() : name(key.w.scale));
   const int columns = key.panels * 16;
   if (key.rows == 0) return message("expand_", weights, '_', columns, '_', name(key.isa));
-  return message("gemm_i8_", weights, "_f32_", static_cast<int>(key.rows), 'x', columns, "x4", name(key.epilogue), '_',
-                 name(key.isa));
+  return message(GemmShape(key).words ? "gemm_i16_" : "gemm_i8_", weights, "_f32_", static_cast<int>(key.rows), 'x', columns,
+                 "x4", name(key.epilogue), '_', name(key.isa));
 }
 
 QuantLayout expanded_layout(const QuantLayout& w) {
   QuantLayout e = w;
   e.scale = DType::f32;
   e.sub_groups = 0;
-  if (w.codebook) e.bits = 8;
-  e.codebook = 0;
   if (w.zero_point == ZeroPoint::integer) e.zero_point = ZeroPoint::minimum;
   return e;
 }
@@ -53,10 +52,10 @@ GemmShape::GemmShape(const GemmKey& key) {
   groups_per_scale = quant::act_group(group) / group;
   scales_per_record = quant::max_group / quant::act_group(group);
   zero_point = w.codebook ? 128 : 1 << (w.bits - 1);
-  signed_codes = key.isa == Isa::avx2 && (w.bits == 8 || w.codebook);
+  words = panel_act_needs(w).bits == 16;
+  signed_codes = key.isa == Isa::avx2 && w.codebook;
   minimum = w.zero_point != ZeroPoint::symmetric;
-  int_sums = minimum == signed_codes;
-  int_sum_factor = minimum ? 128 : -zero_point;
+  int_sums = !minimum && !signed_codes;
   float_sums = minimum;
 
   unit_k = std::max(quant::max_group, group * w.sub_groups);
@@ -74,12 +73,13 @@ GemmShape::GemmShape(const GemmKey& key) {
   }
 
   const int sum_bytes = groups_per_record * rows * 4;
-  act_int_sums = quant::max_group * rows;
+  const int value_bytes = words ? 2 : 1;
+  act_int_sums = quant::max_group * rows * value_bytes;
   act_float_sums = act_int_sums + (int_sums ? sum_bytes : 0);
   act_scales = act_float_sums + (float_sums ? sum_bytes : 0);
   act_bytes = act_scales + scales_per_record * rows * 4;
 
-  panel_d = quant::max_group * panels * 16;
+  panel_d = quant::max_group * panels * 16 * value_bytes;
   panel_m = panel_d + groups_per_record * panels * 64;
   panel_bytes = panel_m + (minimum ? groups_per_record * panels * 64 : 0);
 }

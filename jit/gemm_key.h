@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the bytes of an int8 GEMM kernel depend on, its name, and the sizes that emitter and caller both derive from it.
+// What the bytes of an integer GEMM kernel depend on, its name, and the sizes that emitter and caller both derive from it.
 //
 // A kernel multiplies a tile of `rows` activation rows with `panels` weight panels of 16 columns and adds to a tile of
 // f32 totals, (rows, panels * 16) contiguous; the call with the last of k finishes them
@@ -7,10 +7,12 @@
 //
 // k is cut into records of 128 (the last one shorter).
 // Activation tile: per record `act_bytes`, row r of R innermost:
-//   int8 values[32 steps][R][4]   then, where the weights need them, int32 sums[groups][R], float sums[groups][R],
-//   then float scales[activation groups][R]
+//   int8 values[32 steps][R][4]   or, for int16 activations, int16 values[32 steps][2 halves][R][2]: of the step's four k
+//   the first and third, then the second and fourth;
+//   then, where the weights need them, int32 sums[groups][R], float sums[groups][R], then float scales[activation groups][R]
 // Expanded weights, `panels` panels P side by side: per record `panel_bytes`:
-//   uint8 codes[32 steps][P][16 columns][4]   float d[groups][P][16]   and with a minimum float m[groups][P][16]
+//   uint8 codes[32 steps][P][16 columns][4]   or, to meet int16 activations, uint16 codes[32 steps][2 halves][P][16][2];
+//   float d[groups][P][16]   and with a minimum float m[groups][P][16]
 #pragma once
 
 #include <cstddef>
@@ -38,7 +40,7 @@ struct GemmKey {
 };
 static_assert(std::has_unique_object_representations_v<GemmKey>);
 
-/// "gemm_i8_q4s_g32_f32_4x16x4_avx2"; docs/kernel-names.md. Different keys have different names.
+/// "gemm_i8_q4s_g32_f32_4x16x4_avx2", "gemm_i16_..."; docs/kernel-names.md. Different keys have different names.
 std::string name(const GemmKey& key);
 
 /// What is left of a layout after expansion: all formats with equal code width, group and zero point share kernels.
@@ -53,10 +55,10 @@ struct GemmShape {
   int scales_per_record;  ///< activation scales per record
   bool whole_rows;     ///< the last group may end at any block of 32
   int zero_point;      ///< of the unsigned codes of symmetric layouts
+  bool words;          ///< int16 activations meet codes of 16 bits
   bool signed_codes;   ///< codes reach the multiplier as u - 128 (vpmaddubsw would overflow)
   bool minimum;        ///< two float terms per group
   bool int_sums, float_sums;  ///< what the activation tile carries
-  int int_sum_factor;  ///< int sums are sum(q) times this
 
   int unit_k;   ///< k of one pass of the main loop: a record or a super-block, the longer one
   int tail_k;   ///< k that one count of GemmArgs::tail stands for

@@ -89,68 +89,87 @@ void run_norm(const void* opaque, const KernelArgs& args) {
   }
 }
 
+template <class T>
 struct ActRow {
-  int8_t* values;
+  T* values;
   float* scales;
   int32_t* sums;
-  int group, offset;
+  ActNeeds needs;
 };
 
+/// Sums of 32 values in eight lanes: the first 16 values in the low half, the others in the high half.
+__m256i sums_of_32(const int8_t* q) {
+  const __m256i bytes = _mm256_load_si256(reinterpret_cast<const __m256i*>(q));
+  return _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), bytes), _mm256_set1_epi16(1));
+}
+__m256i sums_of_32(const int16_t* q) {
+  const auto* at = reinterpret_cast<const __m256i*>(q);
+  const __m256i a = _mm256_madd_epi16(_mm256_load_si256(at), _mm256_set1_epi16(1));
+  const __m256i b = _mm256_madd_epi16(_mm256_load_si256(at + 1), _mm256_set1_epi16(1));
+  return _mm256_add_epi32(_mm256_permute2x128_si256(a, b, 0x20), _mm256_permute2x128_si256(a, b, 0x31));
+}
+
 /// Sums over each 16 of 128 values: lanes 0-3 of `low` the first halves of the four blocks of 32, of `high` the second.
-void sums_of_16(const int8_t* q, __m128i& low, __m128i& high) {
+template <class T>
+void sums_of_16(const T* q, __m128i& low, __m128i& high) {
   __m256i block[4];
-  for (int i = 0; i < 4; ++i) {
-    const __m256i bytes = _mm256_load_si256(reinterpret_cast<const __m256i*>(q + 32 * i));
-    block[i] = _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), bytes), _mm256_set1_epi16(1));
-  }
+  for (int i = 0; i < 4; ++i) block[i] = sums_of_32(q + 32 * i);
   const __m256i sums = _mm256_hadd_epi32(_mm256_hadd_epi32(block[0], block[1]), _mm256_hadd_epi32(block[2], block[3]));
   low = _mm256_castsi256_si128(sums);
   high = _mm256_extracti128_si256(sums, 1);
 }
 
 /// The sums of 128 values q; `count` of them exist.
-void store_sums(const ActRow& row, const int8_t* q, int64_t first, int64_t count) {
+template <class T>
+void store_sums(const ActRow<T>& row, const T* q, int64_t first, int64_t count) {
   alignas(32) int32_t sums[8];
   __m128i low, high;
   sums_of_16(q, low, high);
   __m256i all = _mm256_setr_m128i(_mm_unpacklo_epi32(low, high), _mm_unpackhi_epi32(low, high));
-  if (row.group >= 32) {
+  if (row.needs.group >= 32) {
     __m128i wide = _mm_add_epi32(low, high);
-    if (row.group >= 64) wide = _mm_hadd_epi32(wide, wide);
-    if (row.group >= 128) wide = _mm_hadd_epi32(wide, wide);
+    if (row.needs.group >= 64) wide = _mm_hadd_epi32(wide, wide);
+    if (row.needs.group >= 128) wide = _mm_hadd_epi32(wide, wide);
     all = _mm256_castsi128_si256(wide);
   }
-  if (row.offset > 0) {
-    all = _mm256_mullo_epi32(all, _mm256_set1_epi32(-row.offset));
+  if (row.needs.offset > 0) {
+    all = _mm256_mullo_epi32(all, _mm256_set1_epi32(-row.needs.offset));
   } else {
     all = _mm256_castps_si256(_mm256_cvtepi32_ps(all));
   }
   _mm256_store_si256(reinterpret_cast<__m256i*>(sums), all);
-  const int64_t groups = (count + row.group - 1) / row.group;
-  std::memcpy(row.sums + first / row.group, sums, static_cast<size_t>(groups) * sizeof(int32_t));
+  const int64_t groups = (count + row.needs.group - 1) / row.needs.group;
+  std::memcpy(row.sums + first / row.needs.group, sums, static_cast<size_t>(groups) * sizeof(int32_t));
 }
 
-__m256i quantized(const float* y, __m256 inverse) {
-  const __m256 limit = _mm256_set1_ps(127.0f);
+__m256i quantized(const float* y, __m256 inverse, __m256 limit) {
   const __m256 scaled = _mm256_mul_ps(_mm256_load_ps(y), inverse);
-  // NaN becomes -127 like everything below it.
+  // NaN becomes -limit like everything below it.
   return _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(scaled, _mm256_xor_ps(limit, _mm256_set1_ps(-0.0f))), limit));
 }
 
+void store_32(__m256i a, __m256i b, int8_t* q) {
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  _mm256_store_si256(reinterpret_cast<__m256i*>(q), _mm256_permutevar8x32_epi32(_mm256_packs_epi16(a, b), order));
+}
+void store_32(__m256i a, __m256i b, int16_t* q) {
+  _mm256_store_si256(reinterpret_cast<__m256i*>(q), _mm256_permute4x64_epi64(a, 0xd8));
+  _mm256_store_si256(reinterpret_cast<__m256i*>(q + 16), _mm256_permute4x64_epi64(b, 0xd8));
+}
+
 /// 128 elements from y, `count` of which exist, times the inverse of their scale's group.
-void quantize_128(const ActRow& row, const float* y, const float* inverses, int64_t first, int64_t count) {
-  alignas(32) int8_t q[128];
+template <class T>
+void quantize_128(const ActRow<T>& row, const float* y, const float* inverses, int64_t first, int64_t count) {
+  alignas(32) T q[128];
+  const __m256 limit = _mm256_set1_ps(static_cast<float>(row.needs.limit()));
   for (int i = 0; i < 128; i += 32) {
-    const __m256 inverse = _mm256_set1_ps(inverses[i / act_group(row.group)]);
-    const __m256i a = _mm256_packs_epi32(quantized(y + i, inverse), quantized(y + i + 8, inverse));
-    const __m256i b = _mm256_packs_epi32(quantized(y + i + 16, inverse), quantized(y + i + 24, inverse));
-    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-    _mm256_store_si256(reinterpret_cast<__m256i*>(q + i), _mm256_permutevar8x32_epi32(_mm256_packs_epi16(a, b), order));
+    const __m256 inverse = _mm256_set1_ps(inverses[i / act_group(row.needs.group)]);
+    const __m256i a = _mm256_packs_epi32(quantized(y + i, inverse, limit), quantized(y + i + 8, inverse, limit));
+    const __m256i b = _mm256_packs_epi32(quantized(y + i + 16, inverse, limit), quantized(y + i + 24, inverse, limit));
+    store_32(a, b, q + i);
   }
   const int64_t padded = (count + block_k - 1) / block_k * block_k;
-  for (int64_t i = 0; i < padded; i += 32) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(row.values + first + i), _mm256_load_si256(reinterpret_cast<const __m256i*>(q + i)));
-  }
+  std::memcpy(row.values + first, q, static_cast<size_t>(padded) * sizeof(T));
   store_sums(row, q, first, count);
 }
 
@@ -176,8 +195,9 @@ float gather_group(const Normed& row, bool norm, int64_t first, int64_t group, i
 // Several groups at once: one group's maximum and quotient are waited for while the next are gathered.
 constexpr int64_t at_once = 1024, most_groups = at_once / 32;
 
-void quantize_row(const ActRow& act, const Normed& row, bool norm, int64_t n) {
-  const int64_t group = act_group(act.group);
+template <class T>
+void quantize_row(const ActRow<T>& act, const Normed& row, bool norm, int64_t n) {
+  const int64_t group = act_group(act.needs.group);
   for (int64_t first = 0; first < n; first += at_once) {
     alignas(32) float y[at_once], max[most_groups] = {}, inverse[most_groups];
     const int64_t count = std::min(at_once, n - first), groups = (count + group - 1) / group;
@@ -186,7 +206,7 @@ void quantize_row(const ActRow& act, const Normed& row, bool norm, int64_t n) {
     }
     // The last 128 may end before their y does: what follows is quantised too, but not stored.
     for (int64_t j = groups * group; j < (count + 127) / 128 * 128; ++j) y[j] = 0;
-    const __m256 limit = _mm256_set1_ps(127.0f);
+    const __m256 limit = _mm256_set1_ps(static_cast<float>(act.needs.limit()));
     for (int64_t g = 0; g < most_groups; g += 8) {
       const __m256 size = _mm256_load_ps(max + g);
       if (g < groups) vec::store(act.scales + first / group + g, groups - g, _mm256_div_ps(size, limit));
@@ -199,21 +219,29 @@ void quantize_row(const ActRow& act, const Normed& row, bool norm, int64_t n) {
   }
 }
 
-/// state null: quantize without a norm.
-void run_quantize(const void* opaque, const KernelArgs& args) {
-  const auto* state = static_cast<const NormState*>(opaque);
+template <class T>
+void quantize_rows(const NormState* state, const KernelArgs& args, const ActNeeds& needs) {
   const RowView view = row_view(args.in[0]);
-  const QuantFormat& format = *args.out.desc.format;
-  const int group = format.layout.group, offset = act_offset(format);
-  const ActRegions regions = act_regions(group, view.rows, view.columns);
+  const ActRegions regions = act_regions(needs, view.rows, view.columns);
   const Part part = split_rows(args.worker, view.rows, view.columns);
   for (int64_t r = part.row_begin; r < part.row_end; ++r) {
-    const ActRow act{reinterpret_cast<int8_t*>(args.out.data) + r * regions.k_padded,
-                     reinterpret_cast<float*>(args.out.data + regions.scales_offset) + r * regions.scales_per_row,
-                     reinterpret_cast<int32_t*>(args.out.data + regions.sums_offset) + r * regions.sums_per_row, group, offset};
+    const ActRow<T> act{reinterpret_cast<T*>(args.out.data) + r * regions.k_padded,
+                        reinterpret_cast<float*>(args.out.data + regions.scales_offset) + r * regions.scales_per_row,
+                        reinterpret_cast<int32_t*>(args.out.data + regions.sums_offset) + r * regions.sums_per_row, needs};
     const Normed row = state ? normed(*state, args, r)
                              : Normed{args.in[0].as<float>() + r * view.stride, nullptr, nullptr, 0, 0};
     quantize_row(act, row, state != nullptr, view.columns);
+  }
+}
+
+/// state null: quantize without a norm.
+void run_quantize(const void* opaque, const KernelArgs& args) {
+  const auto* state = static_cast<const NormState*>(opaque);
+  const ActNeeds needs = act_needs_of(*args.out.desc.format);
+  if (needs.bits == 16) {
+    quantize_rows<int16_t>(state, args, needs);
+  } else {
+    quantize_rows<int8_t>(state, args, needs);
   }
 }
 

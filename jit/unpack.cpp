@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "quant/format.h"
+#include "tensor/panel.h"
 
 namespace nibble::jit {
 
@@ -17,6 +18,12 @@ std::array<uint8_t, 16> all_bytes(int value) {
   return bytes;
 }
 
+std::array<uint8_t, 16> low_bytes() {
+  std::array<uint8_t, 16> bytes;
+  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = i % 2 ? 0 : 0xff;
+  return bytes;
+}
+
 std::array<uint8_t, 16> plane_mask(int width, int place) { return all_bytes(((1 << width) - 1) << place); }
 
 }  // namespace
@@ -24,7 +31,7 @@ std::array<uint8_t, 16> plane_mask(int width, int place) { return all_bytes(((1 
 void Unpack::load_constants(std::span<const int> spare) {
   std::vector<Bytes> wanted;
   if (w_.codebook) wanted.push_back(table());
-  if (w_.bits == 8 && signed_) wanted.push_back(all_bytes(0x80));
+  if (panel_act_needs(w_).bits == 16) wanted.push_back(low_bytes());
   int place = 0;
   for (int width : plane_widths) {
     if (w_.bits == 8 || !(w_.bits & width)) continue;
@@ -75,7 +82,6 @@ void Unpack::plane(const Xbyak::Xmm& dst, const Xbyak::Xmm& tmp, const Xbyak::Re
 void Unpack::codes(const Xbyak::Xmm& dst, const Xbyak::Xmm& tmp, const Xbyak::RegExp& block, int step) {
   if (w_.bits == 8) {
     g_.vmovups(dst, g_.ptr[block + static_cast<size_t>(step * 64)]);
-    if (signed_) g_.xor_vec(dst, dst, held(all_bytes(0x80)));
     return;
   }
   int place = 0, offset = 0;
@@ -95,6 +101,13 @@ void Unpack::codes(const Xbyak::Xmm& dst, const Xbyak::Xmm& tmp, const Xbyak::Re
   } else {
     g_.vpshufb(dst, static_cast<const Xbyak::Xmm&>(values), dst);
   }
+}
+
+void Unpack::words(const Xbyak::Xmm& even, const Xbyak::Xmm& odd, const Xbyak::Xmm& tmp, const Xbyak::RegExp& block,
+                   int step) {
+  codes(even, tmp, block, step);
+  g_.vpsrlw(odd, even, 8);
+  g_.and_vec(even, even, held(low_bytes()));
 }
 
 void Unpack::scale_row(const Xbyak::Xmm& dst, const Xbyak::RegExp& at) {

@@ -13,7 +13,7 @@ namespace nibble::jit {
 
 class Unpack {
  public:
-  /// With `signed_codes` lanes hold u - 128 instead of u.
+  /// With `signed_codes` lanes hold u - 128 instead of u; only of a codebook.
   Unpack(Generator& g, const QuantLayout& w, bool signed_codes) : g_(g), w_(w), signed_(signed_codes) {}
 
   /// Keeps masks and tables in the registers `spare` as far as they go; the rest is read from memory at every use.
@@ -22,6 +22,9 @@ class Unpack {
   /// dst = bytes (column, k % 4) of step `step` (0..7, four k each) of the block of 32 k at `block`; the address is of
   /// the block's first line plus the byte offset of the vector's first column. `tmp` is clobbered.
   void codes(const Xbyak::Xmm& dst, const Xbyak::Xmm& tmp, const Xbyak::RegExp& block, int step);
+
+  /// The same as 16-bit lanes: even = k 0 and 2 of the step, odd = k 1 and 3. Only with unsigned codes.
+  void words(const Xbyak::Xmm& even, const Xbyak::Xmm& odd, const Xbyak::Xmm& tmp, const Xbyak::RegExp& block, int step);
 
   /// dst = d of the columns from `column` on, for group `index` counted within the scale record at `record` (0 without
   /// sub_groups).

@@ -25,7 +25,8 @@
 //       symmetric:         t = fma(float(sum_k u*q - zp * sum_k q), d[g], t)         the integer sum is exact
 //       minimum, integer:  t = fma(float(sum_k u*q), d[g], t); t = fma(float(sum_k q), m[g], t)
 //     total = fma(t, act_scale[A], total)
-// with d[g] = float(scale) or float(scale) * multiplier rounded once to f32, m likewise, and m = -(d * z) for integer
+// with q of int8 or, for codes of 7 and 8 bits, int16 (quant/activation.h); float() of an integer rounds to nearest even;
+// d[g] = float(scale) or float(scale) * multiplier rounded once to f32, m likewise, and m = -(d * z) for integer
 // zero points; with a codebook u is codebook[u] + 128 and zp = 128. Float weights: total = fma(x[k], w[k], total), k in order.
 #pragma once
 

@@ -3,6 +3,7 @@
 // because a TensorDesc names its format and the reference ops must be able to read one.
 #pragma once
 
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
@@ -43,24 +44,33 @@ struct QuantFormat {
                      float* out) = nullptr;
 };
 
-/// The format of int8 activations ("act_g32_z8") made for weights with scale groups of `group` (16, 32, 64 or 128) and
-/// zero point `offset` (0 or a power of two up to 128). Static; layout.group = group, layout.bits = 8 and layout.spare =
-/// log2(offset) + 1, or 0 for offset 0. quant/activation.h says what the bytes are. Throws Error on other arguments.
-const QuantFormat& act_format(int group, int offset);
+/// What weights need of the quantised activations that they read.
+struct ActNeeds {
+  int group = 32;   ///< 16, 32, 64 or 128: k per sum
+  int offset = 8;   ///< zero point of symmetric codes (2^(bits-1), or 128 with a codebook); 0 = float sums
+  int bits = 8;     ///< of a value: 8, or 16 for weights of 7 or 8 bits
+  auto operator<=>(const ActNeeds&) const = default;
+  int limit() const { return bits == 16 ? 32767 : 127; }  ///< largest value
+};
+
+/// The format of activations ("act_g32_z8", "act_g32_z128_i16"). Static; layout.group = group, layout.bits = bits and
+/// layout.spare = log2(offset) + 1, or 0 for offset 0. quant/activation.h says what the bytes are. Throws Error on other
+/// groups and widths and on an offset that is neither 0 nor a power of two up to 128.
+const QuantFormat& act_format(const ActNeeds& needs);
 
 /// True for the formats that act_format returns.
 bool is_act_format(const QuantFormat& format);
-/// The `offset` that act_format was given.
-int act_offset(const QuantFormat& format);
+/// Inverse of act_format; throws Error if the format is not an activation format.
+ActNeeds act_needs_of(const QuantFormat& format);
 
 /// k per activation scale for weights with scale groups of `group`: their own groups, but at least 32.
 constexpr int act_group(int group) { return group < 32 ? 32 : group; }
 
-/// Where the regions of an (m, k) activation tensor are; quant/activation.h has the picture.
+/// Where the regions of an (m, k) activation tensor are; quant/activation.h has the picture. k_padded counts values.
 struct ActRegions {
   int64_t k_padded = 0, scales_per_row = 0, sums_per_row = 0;
   size_t scales_offset = 0, sums_offset = 0, bytes = 0;  ///< all multiples of 64
 };
-ActRegions act_regions(int group, int64_t m, int64_t k);
+ActRegions act_regions(const ActNeeds& needs, int64_t m, int64_t k);
 
 }  // namespace nibble

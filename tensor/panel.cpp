@@ -43,6 +43,35 @@ void check_layout(const QuantLayout& l) {
                "weight layout: a codebook needs 4-bit codes and a symmetric zero point");
 }
 
+int stored_group(const QuantLayout& l) { return l.group == 0 ? max_group : std::min<int>(l.group, max_group); }
+
+template <class T>
+void quantize_row(const ActNeeds& needs, FunctionRef<float(int64_t)> x, int64_t m, int64_t k, int64_t i, std::byte* out) {
+  const ActRegions g = act_regions(needs, m, k);
+  T* q = reinterpret_cast<T*>(out) + i * g.k_padded;
+  float* scales = reinterpret_cast<float*>(out + g.scales_offset) + i * g.scales_per_row;
+  int32_t* sums = reinterpret_cast<int32_t*>(out + g.sums_offset) + i * g.sums_per_row;
+  std::fill(q + k, q + g.k_padded, T{0});
+  const int64_t step = act_group(needs.group);
+  const float limit = static_cast<float>(needs.limit());
+  for (int64_t begin = 0; begin < k; begin += step) {
+    const int64_t end = std::min(begin + step, k);
+    float max = 0;
+    for (int64_t j = begin; j < end; ++j) max = std::max(max, std::fabs(x(j)));
+    scales[begin / step] = max / limit;
+    const float inverse = max == 0 ? 0.0f : limit / max;
+    for (int64_t j = begin; j < end; ++j) {
+      const float y = x(j) * inverse;
+      q[j] = static_cast<T>(std::nearbyint(y >= -limit ? std::min(y, limit) : -limit));
+    }
+  }
+  for (int64_t s = 0; s < g.sums_per_row; ++s) {
+    int32_t sum = 0;
+    for (int64_t j = s * needs.group; j < std::min((s + 1) * needs.group, k); ++j) sum += q[j];
+    sums[s] = needs.offset > 0 ? -needs.offset * sum : std::bit_cast<int32_t>(static_cast<float>(sum));
+  }
+}
+
 }  // namespace
 
 PanelGeometry panel_geometry(const QuantLayout& layout, int64_t n, int64_t k) {
@@ -61,7 +90,7 @@ PanelGeometry panel_geometry(const QuantLayout& layout, int64_t n, int64_t k) {
   const int64_t unit = layout.group * std::max<int64_t>(layout.sub_groups, 1);
   NIBBLE_CHECK(layout.group == 0 || k % unit == 0, "packed weight (", n, ", ", k, "): k must be a multiple of ", unit,
                layout.sub_groups ? " (a super-block)" : " (a group)");
-  g.group = panel_act_group(layout);
+  g.group = stored_group(layout);
   g.groups = ceil_div(k, g.group);
   g.code_block_bytes = size_t{64} * layout.bits;
   g.scales_offset = static_cast<size_t>(g.k_blocks) * g.code_block_bytes;
@@ -134,42 +163,22 @@ std::span<const int8_t, 16> panel_codebook(int index) {
   return nf4;
 }
 
-int panel_act_group(const QuantLayout& weights) {
-  return weights.group == 0 ? max_group : std::min<int>(weights.group, max_group);
+ActNeeds panel_act_needs(const QuantLayout& w) {
+  ActNeeds needs{.group = stored_group(w), .offset = 0, .bits = w.bits > 6 && !w.codebook ? 16 : 8};
+  if (w.zero_point == ZeroPoint::symmetric) needs.offset = w.codebook ? 128 : 1 << (w.bits - 1);
+  return needs;
 }
 
-int panel_act_offset(const QuantLayout& weights) {
-  if (weights.zero_point != ZeroPoint::symmetric) return 0;
-  return weights.codebook ? 128 : 1 << (weights.bits - 1);
+void quantize_act_row(const ActNeeds& needs, const float* x, int64_t m, int64_t k, int64_t i, std::byte* out) {
+  quantize_act_row(needs, [x](int64_t j) { return x[j]; }, m, k, i, out);
 }
 
-void quantize_act_row(int group, int offset, const float* x, int64_t m, int64_t k, int64_t i, std::byte* out) {
-  quantize_act_row(group, offset, [x](int64_t j) { return x[j]; }, m, k, i, out);
-}
-
-void quantize_act_row(int group, int offset, FunctionRef<float(int64_t)> x, int64_t m, int64_t k, int64_t i,
+void quantize_act_row(const ActNeeds& needs, FunctionRef<float(int64_t)> x, int64_t m, int64_t k, int64_t i,
                       std::byte* out) {
-  const ActRegions g = act_regions(group, m, k);
-  int8_t* q = reinterpret_cast<int8_t*>(out) + i * g.k_padded;
-  float* scales = reinterpret_cast<float*>(out + g.scales_offset) + i * g.scales_per_row;
-  int32_t* sums = reinterpret_cast<int32_t*>(out + g.sums_offset) + i * g.sums_per_row;
-  std::fill(q + k, q + g.k_padded, int8_t{0});
-  const int64_t step = act_group(group);
-  for (int64_t begin = 0; begin < k; begin += step) {
-    const int64_t end = std::min(begin + step, k);
-    float max = 0;
-    for (int64_t j = begin; j < end; ++j) max = std::max(max, std::fabs(x(j)));
-    scales[begin / step] = max / 127.0f;
-    const float inverse = max == 0 ? 0.0f : 127.0f / max;
-    for (int64_t j = begin; j < end; ++j) {
-      const float y = x(j) * inverse;
-      q[j] = static_cast<int8_t>(std::nearbyint(y >= -127 ? std::min(y, 127.0f) : -127.0f));
-    }
-  }
-  for (int64_t s = 0; s < g.sums_per_row; ++s) {
-    int32_t sum = 0;
-    for (int64_t j = s * group; j < std::min((s + 1) * group, k); ++j) sum += q[j];
-    sums[s] = offset > 0 ? -offset * sum : std::bit_cast<int32_t>(static_cast<float>(sum));
+  if (needs.bits == 16) {
+    quantize_row<int16_t>(needs, x, m, k, i, out);
+  } else {
+    quantize_row<int8_t>(needs, x, m, k, i, out);
   }
 }
 

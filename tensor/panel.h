@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Scalar access to packed tensors: weight panels (bit picture in quant/format.h) and int8 activation rows
+// Scalar access to packed tensors: weight panels (bit picture in quant/format.h) and activation rows
 // (quant/activation.h). Stands here because the reference ops read codes and scales; fast kernels use only the geometry.
 #pragma once
 
@@ -55,18 +55,17 @@ int panel_number(const QuantLayout& layout, unsigned code);
 /// int8 values of the 16 codes of QuantLayout::codebook (1-based). Throws Error on another index.
 std::span<const int8_t, 16> panel_codebook(int index);
 
-/// What the weights need of the activations they read: the k per sum, and the zero point of symmetric codes
-/// (2^(bits-1), or 128 with a codebook); 0 = float sums. The format is act_format(group, offset).
-int panel_act_group(const QuantLayout& weights);
-int panel_act_offset(const QuantLayout& weights);
+/// What quantised weights need of the activations they read.
+ActNeeds panel_act_needs(const QuantLayout& weights);
 
-/// Row i of x (k floats) into row i of the activation tensor at `out` of m rows. Per act_group(group) of k: max = max|x|;
-/// 0 gives zeros and scale 0; else inverse = 127.0f / max, scale = max / 127.0f, q = x * inverse rounded to nearest
-/// even and clamped to +-127, every operation in f32. Sums as quant/activation.h says. Every kernel must give the same
-/// bits; for values that are not finite, or a max so small that the inverse is infinite, q is only within +-127.
-void quantize_act_row(int group, int offset, const float* x, int64_t m, int64_t k, int64_t i, std::byte* out);
+/// Row i of x (k floats) into row i of the activation tensor at `out` of m rows. Per act_group(group) of k: max = max|x|
+/// and limit = 127 or 32767; 0 gives zeros and scale 0; else inverse = limit / max, scale = max / limit, q = x * inverse
+/// rounded to nearest even and clamped to +-limit, every operation in f32. Sums as quant/activation.h says. Every kernel
+/// must give the same bits; for values that are not finite, or a max so small that the inverse is infinite, q is only
+/// within +-limit.
+void quantize_act_row(const ActNeeds& needs, const float* x, int64_t m, int64_t k, int64_t i, std::byte* out);
 /// The same for a row given by a function of the index, which is called several times per element.
-void quantize_act_row(int group, int offset, FunctionRef<float(int64_t)> x, int64_t m, int64_t k, int64_t i,
+void quantize_act_row(const ActNeeds& needs, FunctionRef<float(int64_t)> x, int64_t m, int64_t k, int64_t i,
                       std::byte* out);
 
 }  // namespace nibble

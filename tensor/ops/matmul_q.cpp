@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// matmul_q: matmul of int8 activations (act_* of quant/activation.h) and packed weights. The sums follow the arithmetic
+// matmul_q: matmul of quantised activations (act_* of quant/activation.h) and packed weights. The sums follow the arithmetic
 // of quant/format.h operation by operation in f32, so that every kernel can be compared bit for bit.
 #include <algorithm>
 #include <cmath>
@@ -22,7 +22,7 @@ TensorDesc infer(std::span<const TensorDesc> in, const Attrs& attrs) {
     const QuantLayout& layout = in[w].format->layout;
     NIBBLE_CHECK(!is_act_format(*in[w].format) && layout.bits != 0, "weight: expected quantised weights, found ",
                  to_string(in[w]));
-    const QuantFormat& needs = act_format(panel_act_group(layout), panel_act_offset(layout));
+    const QuantFormat& needs = act_format(panel_act_needs(layout));
     NIBBLE_CHECK(in[0].format == &needs, "x ", to_string(in[0]), ": weight ", to_string(in[w]), " needs ", needs.name);
   }
   return out;
@@ -30,15 +30,19 @@ TensorDesc infer(std::span<const TensorDesc> in, const Attrs& attrs) {
 
 /// Activations of the call, row by row.
 struct Rows {
-  const int8_t* values;
+  const std::byte* values;
   const float* scales;
+  ActNeeds needs;
   ActRegions regions;
   int64_t k, scale_k;
 
   explicit Rows(const Tensor& x)
-      : regions(act_regions(x.desc.format->layout.group, x.dim(0), x.dim(1))), k(x.dim(1)), scale_k(act_group(x.desc.format->layout.group)) {
-    values = x.as<const int8_t>();
+      : values(x.data), needs(act_needs_of(*x.desc.format)), regions(act_regions(needs, x.dim(0), x.dim(1))), k(x.dim(1)), scale_k(act_group(needs.group)) {
     scales = reinterpret_cast<const float*>(x.data + regions.scales_offset);
+  }
+  int value(int64_t row, int64_t j) const {
+    const int64_t at = row * regions.k_padded + j;
+    return needs.bits == 16 ? reinterpret_cast<const int16_t*>(values)[at] : reinterpret_cast<const int8_t*>(values)[at];
   }
 };
 
@@ -60,13 +64,13 @@ void column_dots(const Rows& x, const Tensor& weight, const PanelGeometry& geome
       if (j % geometry.group == 0) scales[(j - begin) / geometry.group] = panel_scale(layout, geometry, panel, j, c);
     }
     for (int64_t r = 0; r < rows; ++r) {
-      const int8_t* q = x.values + (row + r) * x.regions.k_padded + begin;
       float t = 0;
       for (int64_t g = 0; g * geometry.group < end - begin; ++g) {
         int32_t dot = 0, sum = 0;
         for (int64_t j = g * geometry.group; j < std::min((g + 1) * geometry.group, end - begin); ++j) {
-          dot += numbers[j] * q[j];
-          sum += q[j];
+          const int q = x.value(row + r, begin + j);
+          dot += numbers[j] * q;
+          sum += q;
         }
         t = std::fma(static_cast<float>(dot), scales[g].scale, t);
         if (!symmetric) t = std::fma(static_cast<float>(sum), scales[g].minimum, t);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// quantize: x f32 (m, k) -> int8 activations act_g<group>_z<offset> (m, k), by quantize_act_row of tensor/panel.h.
+// quantize: x f32 (m, k) -> activations act_g<group>_z<offset> (m, k) of `bits` (8 or 16), by quantize_act_row of tensor/panel.h.
 // norm_quantize: the same after rms_norm or layer_norm of x (attribute norm), with the same bits as the two ops apart.
 #include "tensor/ops/norm.h"
 #include "tensor/panel.h"
@@ -11,10 +11,10 @@ namespace {
 TensorDesc infer_act(const TensorDesc& x, const Attrs& attrs) {
   check_dtype(x, DType::f32, "x");
   check_rank(x, 2, "x");
-  const int64_t group = attrs.i("group"), offset = attrs.i("offset");
-  NIBBLE_CHECK(group >= 16 && group <= 128 && offset >= 0 && offset <= 128, "group ", group, ", offset ", offset,
-               ": expected group 16 to 128 and offset 0 to 128");
-  return {x.shape, DType::packed, &act_format(static_cast<int>(group), static_cast<int>(offset))};
+  const int64_t group = attrs.i("group"), offset = attrs.i("offset"), bits = attrs.i("bits", 8);
+  NIBBLE_CHECK(group >= 16 && group <= 128 && offset >= 0 && offset <= 128 && bits >= 8 && bits <= 16, "group ", group, ", offset ",
+               offset, ", bits ", bits, ": expected group 16 to 128, offset 0 to 128 and 8 or 16 bits");
+  return {x.shape, DType::packed, &act_format({static_cast<int>(group), static_cast<int>(offset), static_cast<int>(bits)})};
 }
 
 TensorDesc infer(std::span<const TensorDesc> in, const Attrs& attrs) {
@@ -23,8 +23,7 @@ TensorDesc infer(std::span<const TensorDesc> in, const Attrs& attrs) {
 }
 
 void quantize_row(const Tensor& out, int64_t i, FunctionRef<float(int64_t)> x) {
-  const QuantFormat& format = *out.desc.format;
-  quantize_act_row(format.layout.group, act_offset(format), x, out.dim(0), out.dim(1), i, out.data);
+  quantize_act_row(act_needs_of(*out.desc.format), x, out.dim(0), out.dim(1), i, out.data);
 }
 
 void reference(const KernelArgs& args) {

@@ -19,6 +19,7 @@ Graph fuse_norm_quantize(Graph graph) {
     attrs.set("norm", std::string(norm.op->name));
     attrs.set("group", quantize.attrs.i("group"));
     attrs.set("offset", quantize.attrs.i("offset"));
+    attrs.set("bits", quantize.attrs.i("bits", 8));
     quantize = {&op("norm_quantize"), std::move(attrs), std::move(norm.in), quantize.out, std::move(norm.name)};
     norm.op = nullptr;
   }

@@ -11,19 +11,16 @@ namespace nibble::passes {
 
 namespace {
 
-struct Needs {
-  int group = 0, offset = 0;
-  auto operator<=>(const Needs&) const = default;
-};
+constexpr ActNeeds none{.group = 0};
 
-/// What all weights of the matmul need of its activations; group 0 when they are not all quantised or don't agree.
-Needs needs_of(const Graph& graph, const MatmulParts& parts) {
-  Needs needs;
+/// What all weights of the matmul need of its activations; `none` when they are not all quantised or don't agree.
+ActNeeds needs_of(const Graph& graph, const MatmulParts& parts) {
+  ActNeeds needs = none;
   for (Value w : parts.weights) {
     const TensorDesc& desc = graph.desc(w);
-    if (desc.dtype != DType::packed || desc.format->layout.bits == 0 || is_act_format(*desc.format)) return {};
-    const Needs mine = {panel_act_group(desc.format->layout), panel_act_offset(desc.format->layout)};
-    if (needs.group != 0 && mine != needs) return {};
+    if (desc.dtype != DType::packed || desc.format->layout.bits == 0 || is_act_format(*desc.format)) return none;
+    const ActNeeds mine = panel_act_needs(desc.format->layout);
+    if (needs != none && mine != needs) return none;
     needs = mine;
   }
   return needs;
@@ -32,16 +29,16 @@ Needs needs_of(const Graph& graph, const MatmulParts& parts) {
 }  // namespace
 
 Graph quantize_activations(Graph graph) {
-  std::map<std::tuple<int32_t, Needs>, Value> quantized;
+  std::map<std::tuple<int32_t, ActNeeds>, Value> quantized;
   Insertions insertions;
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
     if (!is(graph.nodes[i], "matmul")) continue;
     const MatmulParts parts(graph.nodes[i]);
-    const Needs needs = needs_of(graph, parts);
-    if (needs.group == 0 || graph.desc(parts.x).dtype != DType::f32) continue;
+    const ActNeeds needs = needs_of(graph, parts);
+    if (needs == none || graph.desc(parts.x).dtype != DType::f32) continue;
     Value& q = quantized[{parts.x.id, needs}];
     if (q.id < 0) {
-      const Attrs attrs{{"group", needs.group}, {"offset", needs.offset}};
+      const Attrs attrs{{"group", needs.group}, {"offset", needs.offset}, {"bits", needs.bits}};
       const std::string name = graph.nodes[i].name + ".quantize";
       q = infer_value(graph, op("quantize"), std::vector{parts.x}, attrs, name);
       insertions.emplace_back(static_cast<int>(i), Node{&op("quantize"), attrs, {parts.x}, q, name});

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A real model in 4 bits and with its weights dequantised, against transformers on the latter (tests/data/make_smollm2_goldens.py).
+// A real model in 8 and 4 bits against transformers on the dequantised weights (tests/data/make_smollm2_goldens.py).
 // Looks for the file where scripts/run.sh puts it, or where NIBBLE_SMOLLM2 says.
 #include <gtest/gtest.h>
 
@@ -106,6 +106,17 @@ class SmolLM2 : public testing::Test {
   std::string path_;
   nlohmann::json cases_;
 };
+
+TEST_F(SmolLM2, GreedyTextInEightBitsIsThatOfTransformers) {
+  const test::TempDir dir;
+  requantise(path_, dir / "q8_0.gguf", *quant::find_block_type(8));
+  const auto model = load(dir / "q8_0.gguf");
+  EXPECT_EQ(model->format, "q8_0");
+  const std::vector<size_t> counts = agreement(model, cases_, "q8_0");
+  RecordProperty("tokens", shown(counts));
+  ASSERT_EQ(counts.size(), 5u);
+  for (size_t count : counts) EXPECT_GE(count, 32u) << shown(counts);
+}
 
 TEST_F(SmolLM2, GreedyTextOfFloatsIsThatOfTransformers) {
   const test::TempDir dir;

@@ -97,10 +97,13 @@ TEST_F(Elementwise, NormsAndQuantizeGiveTheBitsOfTheirReferences) {
       for (int64_t group : {16, 32, 64, 128}) {
         for (int64_t offset : {0, 8, 128}) {
           expect_equal("quantize", {x}, {{"group", group}, {"offset", offset}});
+          expect_equal("quantize", {x}, {{"group", group}, {"offset", offset}, {"bits", 16}});
           if (n > 200) continue;
           Attrs attrs{{"eps", 1e-5}, {"norm", "rms_norm"}, {"group", group}, {"offset", offset}};
           expect_equal("norm_quantize", {x, weight}, attrs);
           attrs.set("norm", "layer_norm");
+          expect_equal("norm_quantize", {x, weight, bias}, attrs);
+          attrs.set("bits", int64_t{16});
           expect_equal("norm_quantize", {x, weight, bias}, attrs);
         }
       }
@@ -115,7 +118,9 @@ TEST_F(Elementwise, QuantizeSurvivesExtremes) {
     x.as<float>()[303 + j] = j % 2 ? 3e38f : -3e38f;
     x.as<float>()[606 + j] = j == 7 ? 1.0f : 1e-30f;
   }
-  expect_equal("quantize", {x}, {{"group", int64_t{32}}, {"offset", int64_t{8}}});
+  for (int64_t bits : {8, 16}) {
+    expect_equal("quantize", {x}, {{"group", int64_t{32}}, {"offset", int64_t{8}}, {"bits", bits}});
+  }
 }
 
 TEST_F(Elementwise, AddAndMulAreExact) {

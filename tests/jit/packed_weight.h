@@ -14,7 +14,7 @@
 
 namespace nibble::test {
 
-enum class Codes { random, extreme };  ///< extreme: 0 and the largest code, activations of +-127 only
+enum class Codes { random, extreme };  ///< extreme: 0 and the largest code, activations of the largest values only
 
 struct GuardedTensor {
   std::shared_ptr<Guarded> memory;

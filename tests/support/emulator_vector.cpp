@@ -145,6 +145,16 @@ void add_integers(Table& t) {
   };
   ON(VPDPBUSD) = dpbusd<false>;
   ON(VPDPBUSDS) = dpbusd<true>;
+  ON(VPDPWSSD) = [](Machine& m) {
+    const Vec acc = m.in(0), a = m.in(1), b = m.in(2);
+    Vec v;
+    for (int i = 0; i < m.bytes / 4; ++i) {
+      int64_t sum = acc.get<int32_t>(i);
+      for (int j = 0; j < 2; ++j) sum += int64_t{a.get<int16_t>(2 * i + j)} * b.get<int16_t>(2 * i + j);
+      v.set<uint32_t>(i, static_cast<uint32_t>(sum));
+    }
+    m.out(v, 4);
+  };
   ON(VPSADBW) = [](Machine& m) {
     const Vec a = m.in(1), b = m.in(2);
     Vec v;

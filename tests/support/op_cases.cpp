@@ -162,7 +162,8 @@ void matmul_q_case(Maker& mk) {
   const ZeroPoint zero_point = mk.size == 7 ? ZeroPoint::minimum : ZeroPoint::symmetric;
   const QuantLayout layout = {.group = 32, .bits = 4, .zero_point = zero_point, .scale = DType::f16};
   TestTensor x({m, k}, DType::f32, mk.random.floats(m * k, -2, 2));
-  const Attrs needs = {{"group", int64_t{panel_act_group(layout)}}, {"offset", int64_t{panel_act_offset(layout)}}};
+  const ActNeeds act = panel_act_needs(layout);
+  const Attrs needs = {{"group", int64_t{act.group}}, {"offset", int64_t{act.offset}}, {"bits", int64_t{act.bits}}};
   mk.result.in.push_back(run_reference("quantize", {x}, needs));
   const Doubles quantized = values(mk.result.in[0]);
   std::vector<std::pair<Doubles, Doubles>> weights;
@@ -185,7 +186,8 @@ void quantized_want(Maker& mk, const Doubles& x, int64_t k, double slack) {
     const int64_t row = static_cast<int64_t>(i) / k, first = static_cast<int64_t>(i) % k / group * group;
     double max = 0;
     for (int64_t j = first; j < std::min(first + group, k); j++) max = std::max(max, std::fabs(x[row * k + j]));
-    mk.result.bound.push_back(max / 254 + 4 * f32_epsilon * max + slack);
+    const double steps = mk.result.attrs.i("bits") == 16 ? 2 * 32767 : 2 * 127;
+    mk.result.bound.push_back(max / steps + 4 * f32_epsilon * max + slack);
   }
 }
 
@@ -193,6 +195,7 @@ void act_attrs(Maker& mk) {
   constexpr int groups[] = {16, 32, 64, 128}, offsets[] = {0, 8, 128, 16};
   mk.result.attrs.set("group", int64_t{groups[mk.variant]});
   mk.result.attrs.set("offset", int64_t{offsets[mk.variant]});
+  mk.result.attrs.set("bits", int64_t{mk.variant % 2 ? 8 : 16});
 }
 
 void quantize_case(Maker& mk) {

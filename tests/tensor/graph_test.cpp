@@ -83,7 +83,7 @@ TEST(Tensor, DescribesItself) {
   EXPECT_EQ(to_string(Shape{2, 3}), "(2, 3)");
   EXPECT_EQ(to_string(Shape{}), "()");
   EXPECT_EQ(to_string(TensorDesc{{4}, DType::i32}), "i32 (4)");
-  EXPECT_EQ(to_string(TensorDesc{{4, 8}, DType::packed, &act_format(32, 8)}), "act_g32_z8 (4, 8)");
+  EXPECT_EQ(to_string(TensorDesc{{4, 8}, DType::packed, &act_format({32, 8})}), "act_g32_z8 (4, 8)");
   EXPECT_EQ(contiguous_strides({2, 3, 4}), (Shape{12, 4, 1}));
 }
 
@@ -92,19 +92,20 @@ TEST(Tensor, CountsBytes) {
   EXPECT_EQ(bytes({{3, 5}, DType::f16}), 30u);
   EXPECT_EQ(bytes({{}, DType::i32}), 4u) << "a scalar";
   EXPECT_EQ(bytes({{0, 5}, DType::i32}), 0u);
-  EXPECT_EQ(bytes({{2, 32}, DType::packed, &act_format(32, 8)}), 192u) << "64 values, 2 scales and 2 sums, each aligned";
+  EXPECT_EQ(bytes({{2, 32}, DType::packed, &act_format({32, 8})}), 192u) << "64 values, 2 scales and 2 sums, each aligned";
   EXPECT_THROW(bytes({{int64_t{1} << 40, int64_t{1} << 40}, DType::f32}), Error);
   EXPECT_THROW(bytes({{2, 3}, DType::packed}), Error) << "no format";
-  EXPECT_THROW(bytes({{2}, DType::packed, &act_format(32, 8)}), Error) << "not a matrix";
+  EXPECT_THROW(bytes({{2}, DType::packed, &act_format({32, 8})}), Error) << "not a matrix";
 }
 
 TEST(Packed, ActivationFormatsAreOnePerNeed) {
-  EXPECT_EQ(&act_format(32, 8), &act_format(32, 8));
-  EXPECT_EQ(act_format(128, 0).name, "act_g128_z0");
-  EXPECT_EQ(act_offset(act_format(16, 128)), 128);
-  EXPECT_TRUE(is_act_format(act_format(64, 1)));
-  for (const auto& [group, offset] : {std::pair{8, 8}, {32, 3}, {32, 256}, {0, 0}}) {
-    EXPECT_THROW(act_format(group, offset), Error) << group << ", " << offset;
+  EXPECT_EQ(&act_format({32, 8}), &act_format({32, 8}));
+  EXPECT_EQ(act_format({128, 0}).name, "act_g128_z0");
+  EXPECT_EQ(act_format({32, 128, 16}).name, "act_g32_z128_i16");
+  EXPECT_EQ(act_needs_of(act_format({16, 128, 16})), (ActNeeds{16, 128, 16}));
+  EXPECT_TRUE(is_act_format(act_format({64, 1})));
+  for (const ActNeeds& needs : {ActNeeds{8, 8}, {32, 3}, {32, 256}, {0, 0}, {32, 8, 4}}) {
+    EXPECT_THROW(act_format(needs), Error) << needs.group << ", " << needs.offset << ", " << needs.bits;
   }
 }
 

@@ -50,7 +50,7 @@ Bad with_optional(const char* name, TensorDesc desc, const char* says) {
 }
 
 std::vector<Bad> bad_calls() {
-  const TensorDesc x = {{3, 64}, f32, nullptr}, act = {{3, 64}, packed, &act_format(32, 8)};
+  const TensorDesc x = {{3, 64}, f32, nullptr}, act = {{3, 64}, packed, &act_format({32, 8})};
   return {
       {"embedding", {{{3}, f32, nullptr}, {{9, 8}, f32, nullptr}}, {}, "ids: expected i32, found f32 (3)"},
       {"embedding", {{{3}, i32, nullptr}, {{9}, f32, nullptr}}, {}, "table: expected 2 dimensions, found f32 (9)"},

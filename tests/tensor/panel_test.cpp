@@ -59,12 +59,18 @@ TEST(Panel, RefusesWhatDoesNotFit) {
 TEST(QuantizeActRow, FollowsTheArithmeticStepByStep) {
   Random random(2);
   const int64_t k = 300;
-  for (const auto& [group, offset] : {std::pair{16, 0}, {32, 8}, {64, 16}, {128, 128}}) {
+  for (const ActNeeds& needs : {ActNeeds{16, 0}, {32, 8}, {64, 16}, {128, 128}, {16, 0, 16}, {32, 128, 16}, {128, 64, 16}}) {
+    const int group = needs.group, offset = needs.offset;
+    const float limit = needs.bits == 16 ? 32767 : 127;
     const Floats x = random.normals(k);
-    const ActRegions g = act_regions(group, 1, k);
+    const ActRegions g = act_regions(needs, 1, k);
     std::vector<std::byte> out(g.bytes, std::byte{0x55});
-    quantize_act_row(group, offset, x.data(), 1, k, 0, out.data());
-    const auto* q = reinterpret_cast<const int8_t*>(out.data());
+    quantize_act_row(needs, x.data(), 1, k, 0, out.data());
+    std::vector<int> q;
+    for (int64_t j = 0; j < g.k_padded; j++) {
+      if (needs.bits == 16) q.push_back(reinterpret_cast<const int16_t*>(out.data())[j]);
+      else q.push_back(reinterpret_cast<const int8_t*>(out.data())[j]);
+    }
     const auto* scales = reinterpret_cast<const float*>(out.data() + g.scales_offset);
     const auto* sums = reinterpret_cast<const int32_t*>(out.data() + g.sums_offset);
     for (int64_t j = 0; j < g.k_padded; j++) {
@@ -75,8 +81,8 @@ TEST(QuantizeActRow, FollowsTheArithmeticStepByStep) {
       const int64_t size = std::max(group, 32), first = j / size * size;
       float max = 0;
       for (int64_t e = first; e < std::min(first + size, k); e++) max = std::fmax(max, std::fabs(x[e]));
-      const float inverse = 127.0f / max;
-      EXPECT_EQ(scales[j / size], max / 127.0f);
+      const float inverse = limit / max;
+      EXPECT_EQ(scales[j / size], max / limit);
       EXPECT_EQ(q[j], static_cast<int>(std::lrint(x[j] * inverse))) << j;
     }
     for (int64_t s = 0; s < (k + group - 1) / group; s++) {
@@ -93,8 +99,8 @@ TEST(QuantizeActRow, SurvivesZerosExtremesAndNan) {
     Floats x(128, 0.0f);
     x[3] = value;
     x[4] = -value;
-    std::vector<std::byte> out(act_regions(32, 1, 128).bytes);
-    quantize_act_row(32, 8, x.data(), 1, 128, 0, out.data());
+    std::vector<std::byte> out(act_regions({32, 8}, 1, 128).bytes);
+    quantize_act_row({32, 8}, x.data(), 1, 128, 0, out.data());
     const auto* q = reinterpret_cast<const int8_t*>(out.data());
     for (int j = 0; j < 128; j++) EXPECT_GE(q[j], -127) << value;
     if (value == 3e38f) {
@@ -102,7 +108,7 @@ TEST(QuantizeActRow, SurvivesZerosExtremesAndNan) {
       EXPECT_EQ(q[4], -127);
     }
     if (value == 0) {
-      EXPECT_EQ(reinterpret_cast<const float*>(out.data() + act_regions(32, 1, 128).scales_offset)[0], 0.0f);
+      EXPECT_EQ(reinterpret_cast<const float*>(out.data() + act_regions({32, 8}, 1, 128).scales_offset)[0], 0.0f);
     }
   }
 }
@@ -113,8 +119,8 @@ TEST(QuantizeActRow, TiesGoToEven) {
   x[1] = 0.5f;
   x[2] = 1.5f;
   x[3] = -2.5f;
-  std::vector<std::byte> out(act_regions(32, 1, 128).bytes);
-  quantize_act_row(32, 8, x.data(), 1, 128, 0, out.data());
+  std::vector<std::byte> out(act_regions({32, 8}, 1, 128).bytes);
+  quantize_act_row({32, 8}, x.data(), 1, 128, 0, out.data());
   const auto* q = reinterpret_cast<const int8_t*>(out.data());
   EXPECT_EQ(q[0], 127);
   EXPECT_EQ(q[1], 0);

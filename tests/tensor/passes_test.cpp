@@ -243,7 +243,7 @@ TEST(QuantizeActivations, SharesOneQuantisation) {
   const Value x = c.input({3, 64});
   c.graph.output(c.linear(x, 16, "q4s_g32"));
   c.graph.output(c.linear(x, 8, "q4s_g32"));
-  c.graph.output(c.linear(x, 8, "q8s_g32"));   // needs another offset
+  c.graph.output(c.linear(x, 8, "q8s_g32"));   // needs other values
   c.graph.output(c.linear(x, 8, "f16"));       // packed but not quantised
   c.graph.output(c.linear(x, 8));
   c.graph.output(c.linear(c.input({3, 64}, DType::f16), 8, "q4s_g32"));
@@ -251,8 +251,8 @@ TEST(QuantizeActivations, SharesOneQuantisation) {
   EXPECT_EQ(ops_of(after),
             (Names{"quantize", "matmul_q", "matmul_q", "quantize", "matmul_q", "matmul", "matmul", "matmul"}));
   EXPECT_EQ(after.nodes[1].in[0], after.nodes[2].in[0]);
-  EXPECT_EQ(after.desc(after.nodes[0].out).format, &act_format(32, 8));
-  EXPECT_EQ(after.desc(after.nodes[3].out).format, &act_format(32, 128));
+  EXPECT_EQ(after.desc(after.nodes[0].out).format, &act_format({32, 8}));
+  EXPECT_EQ(after.desc(after.nodes[3].out).format, &act_format({32, 128, 16}));
   EXPECT_EQ(c.run(after).size(), c.run(c.graph).size());
 }
 
