@@ -3,7 +3,8 @@
 //
 // How many products fit in int16 decides the plan; a pair is at most 2 * 127 * (2^bits - 1):
 //   bits 1-4   eight steps fit: int16 sums stay in registers for a block of 32 k, then one vpmaddwd with ones
-//   bits 5, 6  two steps fit: two products are added, then vpmaddwd and an int32 add
+//   bits 5     four steps fit (4 * 7874): the same by 16 k
+//   bits 6     two steps fit: two products are added, then vpmaddwd and an int32 add
 //   codebooks  none fits: |u - 128| times the activation with the sign of u - 128 moved to it (vpsignb)
 //   bits 7, 8  meet int16 activations: codes widened to 16 bits, vpmaddwd, two k at a time
 //
@@ -30,25 +31,31 @@ class Avx2Emitter : public GemmEmitter {
  private:
   enum class Plan { block, pair, sign, words };
   static Plan plan_of_bits(int bits) {
-    return bits <= 4 ? Plan::block : Plan::pair;
+    return bits <= 5 ? Plan::block : Plan::pair;
   }
 
   Needs needs() const override {
     switch (plan_) {
-      case Plan::block: return {.temps = 2, .partial_sums = shape_.group > 32, .constant = true};
+      case Plan::block: return {.temps = 2, .partial_sums = shape_.group > 4 * fitting_steps(), .constant = true};
       case Plan::pair: return {.weight_sets = 2, .broadcasts = 2, .temps = 2, .constant = true};
       case Plan::words: return {.weight_sets = word_sets(), .temps = 2};
       default: return {.weight_sets = 2, .constant = true};
     }
   }
+  /// Steps of four k whose int16 sums cannot overflow (Plan::block).
+  int fitting_steps() const { return key_.w.bits <= 4 ? 8 : 4; }
   bool sums_include_int_sums() const override { return false; }
   void begin_group(int, int) override {}
 
   void add_steps(int step, int steps, bool first, bool last) override {
     switch (plan_) {
       case Plan::block:
-        for (int s = 0; s < steps; ++s) block_step(step + s, s == 0);
-        widen(first, last);
+        for (int s = 0; s < steps; ++s) {
+          const int in_sum = s % fitting_steps();
+          block_step(step + s, in_sum == 0);
+          const bool end = s + 1 == steps;
+          if (end || in_sum + 1 == fitting_steps()) widen(first && s < fitting_steps(), last && end);
+        }
         break;
       case Plan::pair:
         for (int s = 0; s < steps; s += 2) pair_step(step + s, first && s == 0);
