@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The attention kernels: store, then tiles times kv heads; few tiles with long contexts are split by range as well.
+// The attention kernels: store, then tiles times groups of kv heads; few tiles with long contexts are split by range as well.
 #include "jit/attention.h"
 
 #include <algorithm>
@@ -55,25 +55,27 @@ void make_plan(const AttentionShape& shape, const KernelArgs& args, Plan& plan, 
   }
   // Four items per worker even out; more pieces would only add merging.
   plan.split = shape.rows <= max_split_rows && plan.ranges > 1 && args.worker.count > 1 &&
-               plan.tiles * shape.kv_heads < 4 * args.worker.count;
+               plan.tiles * shape.groups < 4 * args.worker.count;
 }
 
-void run_tile(const State& state, const KernelArgs& args, AttentionTile tile, int64_t kv_head, AttentionWorkspace& work) {
+float* result(const AttentionShape& shape, const KernelArgs& args, int64_t row, int64_t head) {
+  return args.out.as<float>() + row * args.out.strides[0] + head * shape.value_dim;
+}
+
+void run_part(const State& state, const KernelArgs& args, const AttentionPart& part, AttentionWorkspace& work) {
   const AttentionShape& shape = state.shape;
-  attention_load(shape, args, tile, kv_head, work);
-  const int64_t rows = tile.rows * shape.heads_per_kv, dp = shape.padded_dim;
-  const Ranges ranges = ranges_of(shape, args, tile.row, tile.rows);
+  attention_load(shape, args, part, work);
+  const int64_t rows = part.rows(), dp = shape.padded_dim;
+  const Ranges ranges = ranges_of(shape, args, part.tile.row, part.tile.rows);
   for (int64_t range = ranges.begin; range < ranges.end; ++range) {
-    attention_range(shape, state.gemm, args, tile, kv_head, range, work);
+    attention_range(shape, state.gemm, args, part, range, work);
     for (int64_t r = 0; r < rows; ++r) {
       attention_merge(shape, work.total_maximum[r], work.total_sum[r], work.total + r * dp, work.maximum[r], work.sum[r],
                       work.output + r * dp);
     }
   }
   for (int64_t r = 0; r < rows; ++r) {
-    const int64_t row = tile.row + r / shape.heads_per_kv, head = kv_head * shape.heads_per_kv + r % shape.heads_per_kv;
-    float* out = args.out.as<float>() + row * args.out.strides[0] + head * shape.value_dim;
-    attention_finish(shape, work.total_sum[r], work.total + r * dp, out);
+    attention_finish(shape, work.total_sum[r], work.total + r * dp, result(shape, args, part.token(shape, r), part.head(shape, r)));
   }
 }
 
@@ -82,17 +84,15 @@ float* partial(const State& state, const KernelArgs& args, int64_t row, int64_t 
   return reinterpret_cast<float*>(args.scratch + state.partials_offset) + index * partial_floats(state.shape);
 }
 
-void run_split(const State& state, const KernelArgs& args, AttentionTile tile, int64_t kv_head, int64_t index,
-               AttentionWorkspace& work) {
+void run_split(const State& state, const KernelArgs& args, const AttentionPart& part, int64_t index, AttentionWorkspace& work) {
   const AttentionShape& shape = state.shape;
-  const Ranges ranges = ranges_of(shape, args, tile.row, tile.rows);
+  const Ranges ranges = ranges_of(shape, args, part.tile.row, part.tile.rows);
   const int64_t range = ranges.begin + index;
   if (range >= ranges.end) return;
-  attention_load(shape, args, tile, kv_head, work);
-  attention_range(shape, state.gemm, args, tile, kv_head, range, work);
-  for (int64_t r = 0; r < tile.rows * shape.heads_per_kv; ++r) {
-    const int64_t head = kv_head * shape.heads_per_kv + r % shape.heads_per_kv;
-    float* to = partial(state, args, tile.row + r / shape.heads_per_kv, head, range);
+  attention_load(shape, args, part, work);
+  attention_range(shape, state.gemm, args, part, range, work);
+  for (int64_t r = 0; r < part.rows(); ++r) {
+    float* to = partial(state, args, part.token(shape, r), part.head(shape, r), range);
     to[0] = work.maximum[r];
     to[1] = work.sum[r];
     std::copy_n(work.output + r * shape.padded_dim, shape.padded_dim, to + 16);
@@ -112,8 +112,7 @@ void merge_split(const State& state, const KernelArgs& args, AttentionWorkspace&
       const float* from = partial(state, args, row, head, range);
       attention_merge(shape, maximum, sum, work.total, from[0], from[1], from + 16);
     }
-    float* out = args.out.as<float>() + row * args.out.strides[0] + head * shape.value_dim;
-    attention_finish(shape, sum, work.total, out);
+    attention_finish(shape, sum, work.total, result(shape, args, row, head));
   }
 }
 
@@ -134,12 +133,12 @@ void run(const void* opaque, const KernelArgs& args) {
   store_rows(shape, args);
   args.worker.barrier();
   AttentionWorkspace work(shape, args.scratch + state.work_offset + static_cast<size_t>(args.worker.index) * state.work_bytes);
-  const int64_t pieces = plan.split ? plan.ranges : 1, items = plan.tiles * shape.kv_heads * pieces;
+  const int64_t pieces = plan.split ? plan.ranges : 1, items = plan.tiles * shape.groups * pieces;
   for (int64_t item; (item = args.counters[0].fetch_add(1)) < items;) {
-    // Late tiles see the most positions, so they come first; the tiles of one kv head follow each other.
-    const int64_t tile = plan.tiles - 1 - item / pieces % plan.tiles, kv_head = item / pieces / plan.tiles;
-    if (plan.split) run_split(state, args, tiles[tile], kv_head, item % pieces, work);
-    else run_tile(state, args, tiles[tile], kv_head, work);
+    // Late tiles see the most positions, so they come first; the tiles of one group follow each other.
+    const AttentionPart part(shape, tiles[plan.tiles - 1 - item / pieces % plan.tiles], item / pieces / plan.tiles);
+    if (plan.split) run_split(state, args, part, item % pieces, work);
+    else run_part(state, args, part, work);
   }
   if (!plan.split) return;
   args.worker.barrier();
@@ -167,7 +166,9 @@ AttentionShape shape_of(const Call& call) {
   if (call.attrs().i("sinks", 0) != 0) s.sinks = input++;
   if (call.attrs().i("ends", 0) != 0) s.ends = input++;
   s.tile_tokens = std::min(std::max<int64_t>(1, rows_per_tile / s.heads_per_kv), std::max<int64_t>(1, s.rows));
-  s.tile_rows = s.tile_tokens * s.heads_per_kv;
+  s.group = std::clamp<int64_t>(rows_per_tile / (s.tile_tokens * s.heads_per_kv), 1, (s.kv_heads + call.threads - 1) / call.threads);
+  s.groups = (s.kv_heads + s.group - 1) / s.group;
+  s.tile_rows = s.tile_tokens * s.heads_per_kv * s.group;
   return s;
 }
 

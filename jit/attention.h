@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attention over pages of 32 positions, in tiles: consecutive rows of one sequence times the query heads of one kv head.
+// Attention over pages of 32 positions, in tiles: consecutive rows of one sequence times the query heads of some kv heads.
+// Few rows take several kv heads together: their pages follow each other in memory, and the softmax of one head hides the
+// latency of another's.
 //
 // Same bits however rows are batched and work is split: positions are cut into fixed ranges of 512. Each range gives
 // every row one partial (maximum, sum, output), made page by page in order; partials are merged in order, always by the
@@ -36,7 +38,9 @@ struct AttentionShape {
   float scale = 1;          ///< of a score, log2(e) included unless there is a softcap
   float softcap = 0;
   int slopes = -1, sinks = -1, ends = -1;  ///< inputs; -1 without
-  int64_t tile_tokens = 0, tile_rows = 0;  ///< tile_rows = tile_tokens * heads_per_kv at most
+  int64_t tile_tokens = 0;  ///< at most
+  int64_t group = 0, groups = 0;  ///< kv heads taken together, and how many such groups there are
+  int64_t tile_rows = 0;    ///< tile_tokens * heads_per_kv * group
 
   int64_t page_bytes(int64_t dim) const {  ///< of one kv head
     return pages == DType::i8 ? page_positions * (dim + 4) : page_positions * dim * 2;
@@ -54,6 +58,23 @@ struct AttentionShape {
 /// Consecutive token rows of one sequence.
 struct AttentionTile {
   int32_t row, rows;
+};
+
+/// A tile's part of some kv heads. Its rows are ordered by kv head, token, query head.
+struct AttentionPart {
+  AttentionTile tile;
+  int64_t kv_begin, kv_count;
+  int64_t head_rows;  ///< rows of one kv head
+  AttentionPart(const AttentionShape& shape, AttentionTile t, int64_t group)
+      : tile(t),
+        kv_begin(group * shape.group),
+        kv_count(std::min(shape.group, shape.kv_heads - kv_begin)),
+        head_rows(t.rows * shape.heads_per_kv) {}
+  int64_t rows() const { return kv_count * head_rows; }
+  int64_t token(const AttentionShape& shape, int64_t r) const { return tile.row + r % head_rows / shape.heads_per_kv; }
+  int64_t head(const AttentionShape& shape, int64_t r) const {
+    return (kv_begin + r / head_rows) * shape.heads_per_kv + r % shape.heads_per_kv;
+  }
 };
 
 /// One worker's buffers, 64-byte aligned parts of the scratch memory.
@@ -78,12 +99,11 @@ inline int64_t partial_floats(const AttentionShape& shape) { return 16 + shape.p
 /// Writes rows [begin, end) of k and v at their positions, for one kv head.
 void attention_store(const AttentionShape& shape, const KernelArgs& args, int64_t begin, int64_t end, int64_t kv_head);
 
-/// Fills query, first and last for a tile and kv head; the totals are cleared.
-void attention_load(const AttentionShape& shape, const KernelArgs& args, AttentionTile tile, int64_t kv_head,
-                    AttentionWorkspace& work);
+/// Fills what the workspace keeps of each row; the totals start.
+void attention_load(const AttentionShape& shape, const KernelArgs& args, const AttentionPart& part, AttentionWorkspace& work);
 /// The partial of range `range` into maximum, sum, output.
-void attention_range(const AttentionShape& shape, const GemmFloat& gemm, const KernelArgs& args, AttentionTile tile,
-                     int64_t kv_head, int64_t range, AttentionWorkspace& work);
+void attention_range(const AttentionShape& shape, const GemmFloat& gemm, const KernelArgs& args, const AttentionPart& part,
+                     int64_t range, AttentionWorkspace& work);
 
 /// (maximum, sum, output) of what came before, merged with the next range's.
 void attention_merge(const AttentionShape& shape, float& total_maximum, float& total_sum, float* total, float maximum,

@@ -157,23 +157,18 @@ void attention_finish(const AttentionShape& shape, float sum, const float* total
   }
 }
 
-void attention_load(const AttentionShape& shape, const KernelArgs& args, AttentionTile tile, int64_t kv_head,
-                    AttentionWorkspace& work) {
+void attention_load(const AttentionShape& shape, const KernelArgs& args, const AttentionPart& part, AttentionWorkspace& work) {
   const Tensor& q = args.in[0];
-  const int32_t* positions = args.in[3].as<int32_t>();
   const int64_t d = shape.head_dim;
-  int64_t r = 0;
-  for (int64_t row = tile.row; row < tile.row + tile.rows; ++row) {
-    const float* in = q.as<float>() + row * q.strides[0] + kv_head * shape.heads_per_kv * d;
-    for (int64_t h = 0; h < shape.heads_per_kv; ++h, ++r) {
-      for (int64_t i = 0; i < d; ++i) work.query[r * d + i] = in[h * d + i] * shape.scale;
-      work.position[r] = positions[row];
-      work.last[r] = static_cast<int32_t>(shape.last_position(args, row));
-      work.first[r] = static_cast<int32_t>(shape.first_position(args, row));
-      const int64_t head = kv_head * shape.heads_per_kv + h;
-      if (shape.slopes >= 0) work.slope[r] = args.in[shape.slopes].as<float>()[head] * log2_e;
-      attention_start(shape, args, head, work.total_maximum[r], work.total_sum[r], work.total + r * shape.padded_dim);
-    }
+  for (int64_t r = 0; r < part.rows(); ++r) {
+    const int64_t row = part.token(shape, r), head = part.head(shape, r);
+    const float* in = q.as<float>() + row * q.strides[0] + head * d;
+    for (int64_t i = 0; i < d; ++i) work.query[r * d + i] = in[i] * shape.scale;
+    work.position[r] = args.in[3].as<int32_t>()[row];
+    work.last[r] = static_cast<int32_t>(shape.last_position(args, row));
+    work.first[r] = static_cast<int32_t>(shape.first_position(args, row));
+    if (shape.slopes >= 0) work.slope[r] = args.in[shape.slopes].as<float>()[head] * log2_e;
+    attention_start(shape, args, head, work.total_maximum[r], work.total_sum[r], work.total + r * shape.padded_dim);
   }
 }
 

@@ -56,47 +56,78 @@ const std::byte* padded_values(const AttentionShape& shape, const std::byte* pag
   return copy;
 }
 
-/// One page's keys and values of one kv head, and how far the next page's are, in bytes.
+/// One page of the part's kv heads, which follow each other, and where the next page's are.
 struct Page {
-  const std::byte *keys, *values;
-  int64_t keys_ahead, values_ahead;
+  const std::byte *keys, *values, *next_keys;
+  int64_t position, slots;    ///< of slot 0; slots that a row of the tile may see
+  int64_t begin, end;         ///< rows of each kv head that see some
 };
 
-/// Rows [begin, end) against one page; first_position is the page's.
-void page_step(const AttentionShape& shape, const GemmFloat& gemm, const Page& page, int64_t first_position, int64_t slots,
-               int64_t begin, int64_t end, AttentionWorkspace& work) {
-  const int64_t d = shape.head_dim, dp = shape.padded_dim, count = end - begin;
+// Further than a read from memory takes, near enough to stay in L2.
+constexpr int64_t prefetch_bytes = 8192;
+
+/// How far from the `part_bytes` bytes of pages at `offset` a kernel prefetches: what is read prefetch_bytes later, which is
+/// in what comes `then` when the pages end before.
+int64_t ahead(const std::byte* pages, int64_t offset, int64_t part_bytes, const std::byte* then) {
+  const int64_t target = offset + prefetch_bytes;
+  return target < part_bytes ? prefetch_bytes : then + (target - part_bytes) - (pages + offset);
+}
+
+void scores_of(const AttentionShape& shape, const GemmFloat& gemm, const Page& page, const AttentionPart& part, AttentionWorkspace& work) {
+  const int64_t d = shape.head_dim, bytes = shape.page_bytes(d);
   const auto element = static_cast<int64_t>(element_bytes(shape.pages));
-  float* scores = work.scores + begin * page_positions;
-  gemm.run({.a = work.query + begin * d,
-            .a_stride = d * 4,
-            .b = page.keys,
-            .b_stride = page_positions * element,
-            .b_panel = 16 * element,
-            .b_ahead = page.keys_ahead,
-            .c = scores,
-            .c_stride = page_positions * 4,
-            .k = d,
-            .accumulate = 0},
-           count, page_positions / 16);
-  PageScales scales{first_position, nullptr, nullptr};
-  if (shape.pages == DType::i8) {
-    scales.keys = reinterpret_cast<const float*>(page.keys + d * page_positions);
-    scales.values = reinterpret_cast<const float*>(page.values + shape.value_dim * page_positions);
+  for (int64_t head = 0; head < part.kv_count; ++head) {
+    const int64_t row = head * part.head_rows + page.begin;
+    gemm.run({.a = work.query + row * d,
+              .a_stride = d * 4,
+              .b = page.keys + head * bytes,
+              .b_stride = page_positions * element,
+              .b_panel = 16 * element,
+              .b_ahead = ahead(page.keys, head * bytes, part.kv_count * bytes, page.values),
+              .c = work.scores + row * page_positions,
+              .c_stride = page_positions * 4,
+              .k = d,
+              .accumulate = 0},
+             page.end - page.begin, page_positions / 16);
   }
-  attention_softmax(shape, scales, begin, end, work);
-  // Slots behind the tile's last position may hold anything, so they are left out; fma(0, v, x) would be x anyway.
-  gemm.run({.a = scores,
-            .a_stride = page_positions * 4,
-            .b = padded_values(shape, page.values, slots, work.values),
-            .b_stride = dp * element,
-            .b_panel = 16 * element,
-            .b_ahead = page.values_ahead,
-            .c = work.output + begin * dp,
-            .c_stride = dp * 4,
-            .k = slots,
-            .accumulate = 1},
-           count, dp / 16);
+}
+
+void softmax_of(const AttentionShape& shape, const Page& page, const AttentionPart& part, AttentionWorkspace& work) {
+  if (shape.pages != DType::i8 && page.begin == 0 && page.end == part.head_rows) {
+    attention_softmax(shape, {page.position, nullptr, nullptr}, 0, part.rows(), work);
+    return;
+  }
+  for (int64_t head = 0; head < part.kv_count; ++head) {
+    PageScales scales{page.position, nullptr, nullptr};
+    if (shape.pages == DType::i8) {
+      const auto behind = [&](const std::byte* pages, int64_t size) {
+        return reinterpret_cast<const float*>(pages + head * shape.page_bytes(size) + size * page_positions);
+      };
+      scales.keys = behind(page.keys, shape.head_dim);
+      scales.values = behind(page.values, shape.value_dim);
+    }
+    attention_softmax(shape, scales, head * part.head_rows + page.begin, head * part.head_rows + page.end, work);
+  }
+}
+
+void gather_values(const AttentionShape& shape, const GemmFloat& gemm, const Page& page, const AttentionPart& part, AttentionWorkspace& work) {
+  const int64_t dp = shape.padded_dim, bytes = shape.page_bytes(shape.value_dim);
+  const auto element = static_cast<int64_t>(element_bytes(shape.pages));
+  for (int64_t head = 0; head < part.kv_count; ++head) {
+    const int64_t row = head * part.head_rows + page.begin;
+    // Slots behind the tile's last position may hold anything, so they are left out; fma(0, v, x) would be x anyway.
+    gemm.run({.a = work.scores + row * page_positions,
+              .a_stride = page_positions * 4,
+              .b = padded_values(shape, page.values + head * bytes, page.slots, work.values),
+              .b_stride = dp * element,
+              .b_panel = 16 * element,
+              .b_ahead = ahead(page.values, head * bytes, part.kv_count * bytes, page.next_keys),
+              .c = work.output + row * dp,
+              .c_stride = dp * 4,
+              .k = page.slots,
+              .accumulate = 1},
+             page.end - page.begin, dp / 16);
+  }
 }
 
 }  // namespace
@@ -107,27 +138,36 @@ size_t AttentionWorkspace::bytes(const AttentionShape& shape) {
 }
 AttentionWorkspace::AttentionWorkspace(const AttentionShape& shape, std::byte* at) { carve(shape, at, this); }
 
-void attention_range(const AttentionShape& shape, const GemmFloat& gemm, const KernelArgs& args, AttentionTile tile,
-                     int64_t kv_head, int64_t range, AttentionWorkspace& work) {
-  const int64_t rows = tile.rows * shape.heads_per_kv;
+void attention_range(const AttentionShape& shape, const GemmFloat& gemm, const KernelArgs& args, const AttentionPart& part,
+                     int64_t range, AttentionWorkspace& work) {
+  const int64_t rows = part.rows();
   for (int64_t r = 0; r < rows; ++r) attention_clear(shape, work.maximum[r], work.sum[r], work.output + r * shape.padded_dim);
-  const int64_t first = *std::min_element(work.first, work.first + rows), last = *std::max_element(work.last, work.last + rows);
-  const int64_t begin_page = std::max(range * range_pages, first / page_positions);
-  const int64_t end_page = std::min((range + 1) * range_pages, last / page_positions + 1);
-  const int32_t* table = args.in[5].as<int32_t>() + args.in[4].as<int32_t>()[tile.row] * shape.max_pages;
+  // Every kv head has the same tokens, so the rows of the first one tell.
+  const int32_t *first = work.first, *last = work.last;
+  const int64_t lowest = *std::min_element(first, first + part.head_rows), highest = *std::max_element(last, last + part.head_rows);
+  const int64_t begin_page = std::max(range * range_pages, lowest / page_positions);
+  const int64_t end_page = std::min((range + 1) * range_pages, highest / page_positions + 1);
+  const int32_t* table = args.in[5].as<int32_t>() + args.in[4].as<int32_t>()[part.tile.row] * shape.max_pages;
   const int64_t key_bytes = shape.page_bytes(shape.head_dim), value_bytes = shape.page_bytes(shape.value_dim);
+  const auto pages_of = [&](int input, int64_t page, int64_t bytes) {
+    return args.in[input].data + (table[page] * shape.kv_heads + part.kv_begin) * bytes;
+  };
   for (int64_t p = begin_page; p < end_page; ++p) {
     const int64_t position = p * page_positions, page_last = position + page_positions - 1;
-    int64_t begin = 0, end = rows;
-    while (begin < end && (work.last[begin] < position || work.first[begin] > page_last)) ++begin;
-    while (begin < end && (work.last[end - 1] < position || work.first[end - 1] > page_last)) --end;
+    int64_t begin = 0, end = part.head_rows;
+    while (begin < end && (last[begin] < position || first[begin] > page_last)) ++begin;
+    while (begin < end && (last[end - 1] < position || first[end - 1] > page_last)) --end;
     if (begin == end) continue;
-    // Pages of one head lie apart, so the hardware can't guess the next one.
-    const int64_t here = table[p] * shape.kv_heads + kv_head;
-    const int64_t ahead = p < last / page_positions ? (table[p + 1] - table[p]) * shape.kv_heads : 0;
-    const Page page{args.in[6].data + here * key_bytes, args.in[7].data + here * value_bytes, ahead * key_bytes, ahead * value_bytes};
-    page_step(shape, gemm, page, position,
-              std::min<int64_t>(page_positions, last - position + 1), begin, end, work);
+    const Page page{.keys = pages_of(6, p, key_bytes),
+                    .values = pages_of(7, p, value_bytes),
+                    .next_keys = pages_of(6, p < highest / page_positions ? p + 1 : p, key_bytes),
+                    .position = position,
+                    .slots = std::min<int64_t>(page_positions, highest - position + 1),
+                    .begin = begin,
+                    .end = end};
+    scores_of(shape, gemm, page, part, work);
+    softmax_of(shape, page, part, work);
+    gather_values(shape, gemm, page, part, work);
   }
 }
 

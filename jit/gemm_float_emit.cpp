@@ -130,6 +130,8 @@ class GemmFloatEmitter : public Generator {
     if (evex()) step_avx512(offset);
     else step_avx2(offset);
     prefetcht1(ptr[r10 + r13]);
+    // Panels side by side are two lines.
+    if (key_.panels == 4) prefetcht1(ptr[r10 + r13 + 64]);
     add(r10, r11);
   }
   void step_avx512(int offset) {
