@@ -79,6 +79,7 @@ class GemmEmitter : public Generator {
   void unit(bool tail);
   void group(int a, int g, bool tail, Xbyak::Label& scale_done);
   void prefetch_block(int block);
+  void prefetch_scales();
   void load_scales(int a, int g);
   void end_group(int a, int g);
   void end_scale(int a, int s);

@@ -13,6 +13,7 @@ namespace {
 // Rows whose totals and activations of one k block stay in L2 while a chunk of panels passes over them.
 constexpr int64_t rows_per_block = 256;
 constexpr int64_t panels_per_chunk = 4;
+constexpr int shares_left = 3;  // per worker, of what is left
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 size_t lines(size_t bytes) { return (bytes + 63) / 64 * 64; }
@@ -103,18 +104,24 @@ void MatmulPlan::make_tiles(int rows_per_tile) {
   act_bytes = static_cast<size_t>(act_record_bytes * ceil_div(k, quant::max_group));
 }
 
-// Enough chunks that the last one of a worker is a small part of its time.
+// Few rows: each chunk is a share of what is left, so that streams are long and the workers still end together. Prompts:
+// enough equal chunks that the last one of a worker is a small part of its time.
 void MatmulPlan::make_chunks(int threads) {
-  int64_t panels = 0;
-  for (const Part& part : parts) panels += part.geometry.panels;
-  const int64_t jobs = threads == 1 ? 1 : threads * 12;
+  int64_t left = 0;
+  const size_t weights = gate ? 1 : parts.size();
+  for (size_t p = 0; p < weights; ++p) left += parts[p].geometry.panels;
+  const int64_t jobs = threads == 1 ? 1 : threads * (packed ? shares_left : 12);
   const int64_t row_jobs = packed ? 1 : static_cast<int64_t>(row_blocks.size());
-  int64_t size = ceil_div(panels * row_jobs, jobs);
+  const int64_t both = gate && !packed ? 2 : 1;  // a prompt's chunk of a gate takes twice the time
+  int64_t size = ceil_div(left * both * row_jobs, jobs);
   if (!packed) size = std::min(size, panels_per_chunk);
-  size = std::max<int64_t>(1, ceil_div(size, panels_per_tile)) * panels_per_tile;
-  for (size_t p = 0; p < (gate ? 1 : parts.size()); ++p) {
-    for (int64_t panel = 0; panel < parts[p].geometry.panels; panel += size) {
-      chunks.push_back({static_cast<int>(p), panel, std::min(panel + size, parts[p].geometry.panels)});
+  for (size_t p = 0; p < weights; ++p) {
+    for (int64_t panel = 0, next; panel < parts[p].geometry.panels; panel = next) {
+      if (packed) size = ceil_div(left, jobs);
+      const int64_t whole = std::max<int64_t>(1, ceil_div(size, panels_per_tile)) * panels_per_tile;
+      next = std::min(panel + whole, parts[p].geometry.panels);
+      chunks.push_back({static_cast<int>(p), panel, next});
+      left -= next - panel;
     }
   }
 }

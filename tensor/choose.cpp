@@ -35,6 +35,7 @@ Choice choose_kernel(const Call& call, Isa max_isa) {
     choice.cost = candidates[best].cost;
     choice.bound = kernels[best].bind(call);
     choice.kernel = kernels[best].name;
+    if (kernels[best].cost_basis) choice.cost_basis = message(kernels[best].name, ": ", kernels[best].cost_basis());
     if (!choice.bound.detail.empty()) choice.kernel += ": " + choice.bound.detail;
     candidates.erase(candidates.begin() + static_cast<std::ptrdiff_t>(best));
   } else {

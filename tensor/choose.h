@@ -20,6 +20,7 @@ struct Choice {
   std::string kernel;  ///< "name: what was bound", or "reference"
   bool reference = true;
   float cost = 0;  ///< estimated ns; 0 for a reference
+  std::string cost_basis;  ///< "name: what its costs are computed from", where the kernel says so
   Bound bound;
   std::vector<Candidate> others;
 };

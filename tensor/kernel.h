@@ -31,6 +31,9 @@ struct Bound {
   std::shared_ptr<const void> state;
   size_t scratch_bytes = 0;
   std::string detail;  ///< what was bound, for explain(): "gemm_i8_q4s_g32_f32_4x16x4_avx2"
+  /// May be null. Piece `piece` (0, 1, ...) of the constants that args.worker reads, in its order, as far as that is
+  /// known before the kernel runs; empty when there is no more. A worker that waits for others fetches them meanwhile.
+  std::span<const std::byte> (*reads_first)(const void* state, const KernelArgs& args, int piece) = nullptr;
 };
 
 struct Kernel {
@@ -42,6 +45,8 @@ struct Kernel {
   float (*cost)(const Call&) = nullptr;
   /// Once per plan and node: emit code, precompute tables. Throws Error when it fails.
   Bound (*bind)(const Call&) = nullptr;
+  /// May be null. What `cost` is computed from, for explain(): "355 GOP/s (measured), 18.3 GB/s a thread (recorded)".
+  std::string (*cost_basis)() = nullptr;
 };
 
 /// Adds to the process-wide list; a name that is already there is ignored, so calling twice is harmless. Thread safe.

@@ -54,6 +54,10 @@ class KernelRunner {
       bound_.run(bound_.state.get(), args);
     });
   }
+  std::span<const std::byte> reads_first(std::span<const Tensor> in, const Tensor& out, int worker, int piece) const {
+    const KernelArgs args{in, out, &node_.attrs, Worker{worker, threads_, nullptr}, scratch_.data(), nullptr};
+    return bound_.reads_first(bound_.state.get(), args, piece);
+  }
   const std::string& detail() const { return bound_.detail; }
 
  private:

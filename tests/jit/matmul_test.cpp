@@ -2,6 +2,8 @@
 // Every generated int8 kernel against the reference of matmul_q, bit for bit: the arithmetic of quant/format.h is exact.
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "jit/jit.h"
 #include "jit/microkernel.h"
 #include "tensor/op.h"
@@ -203,6 +205,28 @@ TEST_P(Matmul, AppliesActivationsAndGates) {
         EXPECT_TRUE(test::close(got, want, bound, message(kind, ' ', function)));
       }
     }
+  }
+}
+
+TEST_P(Matmul, WorkersReadDifferentPanelsFirst) {
+  const QuantFormat& format = quant::find_format("q4s_g32");
+  test::Random random(3);
+  const Case c{.n = {320, 320}, .m = 1, .k = 64, .attrs = {{"weights", 2}, {"gate", "silu"}}, .threads = 2};
+  const Inputs inputs = make_inputs(format, c, random);
+  const TensorDesc desc = op("matmul_q").infer(descs(inputs), c.attrs);
+  const test::KernelRunner runner("matmul_q", kernel_name(), inputs.in, desc, c.attrs, c.threads, 1, 3);
+  std::set<const std::byte*> seen;
+  for (int worker = 0; worker < 2; ++worker) {
+    int piece = 0;
+    for (;; ++piece) {
+      const std::span<const std::byte> bytes = runner.reads_first(inputs.in, Tensor(desc, nullptr), worker, piece);
+      if (bytes.empty()) break;
+      const Tensor& weight = inputs.in[static_cast<size_t>(1 + piece % 2)];  // the streams of a gate take turns
+      EXPECT_GE(bytes.data(), weight.data);
+      EXPECT_LE(bytes.data() + bytes.size(), weight.data + nibble::bytes(weight.desc));
+      EXPECT_TRUE(seen.insert(bytes.data()).second) << "worker " << worker << " piece " << piece;
+    }
+    EXPECT_GT(piece, 1);
   }
 }
 
