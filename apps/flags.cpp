@@ -50,6 +50,16 @@ void add_engine_flags(CLI::App& app, ModelFlags& flags) {
   app.add_option("--cache-type", flags.cache_type,
                  "What keys and values are kept in: f16, bf16 or q8_0 (8 bits with a scale per position and head)")
       ->type_name("TYPE")->check(CLI::IsMember({"f16", "bf16", "q8_0"}))->capture_default_str()->group("Machine");
+  app.add_option("--quant", flags.quant, "Quantise matrices of floats while loading: q4, q8, q2, q3, q5, q6, nf4, or any weight format by its name")
+      ->type_name("FORMAT")->group("Machine")
+      ->check([](const std::string& text) -> std::string {
+        try {
+          models::QuantizeRule rule(text);
+          return {};
+        } catch (const Error& error) {
+          return error.what();
+        }
+      });
   app.add_option("--max-isa", flags.max_isa, "Best instruction set to use: " + isas)->type_name("ISA")->group("Machine")
       ->check([](const std::string& text) -> std::string {
         try {
@@ -77,6 +87,7 @@ std::shared_ptr<const models::Model> load_model(const ModelFlags& flags, bool ne
   options.threads = flags.threads;
   options.need_tokenizer = need_tokenizer;
   options.arch = flags.arch;
+  options.quant = flags.quant;
   options.progress = [&](uint64_t done, uint64_t total) { progress.show(done, total); };
   return models::Model::load(flags.model, options);
 }
@@ -98,6 +109,8 @@ void print_start(models::Engine& engine) {
   std::fprintf(stderr, "kernels: %s\n", engine.kernels_line().c_str());
   if (const DType type = engine.cache().type(); type != DType::f16)
     std::fprintf(stderr, "cache:   %s\n", std::string(models::cache_type_name(type)).c_str());
+  if (model.format == "f32" || model.format == "f16" || model.format == "bf16")
+    std::fprintf(stderr, "note: weights of %s; --quant q4 (or q8) makes the model smaller and faster\n", model.format.c_str());
   if (engine.context() > model.config.context)
     std::fprintf(stderr, "note: the model was made for %d positions, fewer than -c %lld\n", model.config.context,
                  static_cast<long long>(engine.context()));

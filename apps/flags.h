@@ -23,7 +23,7 @@ namespace nibble::cli {
 CLI::Validator between(double low, double high);
 
 struct ModelFlags {
-  std::string model, max_isa, arch, cache_type = "f16";
+  std::string model, max_isa, arch, quant, cache_type = "f16";
   int threads = 0;
   int64_t context = 0;
 };

@@ -24,6 +24,7 @@ struct LoadOptions {
   bool need_tokenizer = true;
   std::string arch;      ///< demo binaries: refuse files of other architectures (but take those of Arch::base); "": any
   Progress progress;
+  std::string quant = {};  ///< quantise matrices of floats to this format (QuantizeRule); "": keep every weight exactly
 };
 
 /// Immutable once loaded; engines share it.

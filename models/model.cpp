@@ -67,26 +67,29 @@ void check_quantization(const Metadata& metadata) {
   if (metadata.has("quantization")) fail(metadata.file(), ": key 'quantization': weights quantised by MLX are not supported");
 }
 
-/// Sizes that speed is judged by, and the format that most weights of the blocks are in.
-void measure(Model& model, const Checkpoint& checkpoint) {
+/// Sizes that speed is judged by, and the format that most weights of the blocks are in: the file's, or that of `quant`.
+void measure(Model& model, const Checkpoint& checkpoint, const std::string& quant) {
   std::map<std::string_view, int64_t> elements;
   for (const StoredTensor& tensor : checkpoint.tensors()) {
     model.parameters += static_cast<uint64_t>(tensor.shape.elements());
-    if (tensor.shape.rank() == 2) elements[tensor.type_name()] += tensor.shape.elements();
+    if (quant.empty() && tensor.shape.rank() == 2) elements[tensor.type_name()] += tensor.shape.elements();
   }
+  model.bytes_per_token = model.weights.packed_bytes();
+  if (model.weights.find("output", -1) != nullptr)
+    model.bytes_per_token -= bytes(model.weights.find("embedding", -1)->desc);
+  for (const Name& name : model.arch->names)
+    for (int layer = 0; layer < model.config.layers; ++layer) {
+      const Tensor* tensor = model.weights.find(name.name, layer);
+      if (tensor == nullptr || tensor->desc.dtype != DType::packed) continue;
+      model.macs_per_token += static_cast<uint64_t>(tensor->desc.shape.elements());
+      if (!quant.empty()) elements[tensor->desc.format->name] += tensor->desc.shape.elements();
+    }
   int64_t most = 0;
   for (const auto& [name, count] : elements)
     if (count > most) {
       most = count;
       model.format = name;
     }
-  model.bytes_per_token = model.weights.packed_bytes();
-  if (model.weights.find("output", -1) != nullptr)
-    model.bytes_per_token -= bytes(model.weights.find("embedding", -1)->desc);
-  for (const Name& name : model.arch->names)
-    for (int layer = 0; layer < model.config.layers; ++layer)
-      if (const Tensor* tensor = model.weights.find(name.name, layer); tensor != nullptr && tensor->desc.shape.rank() == 2)
-        model.macs_per_token += static_cast<uint64_t>(tensor->desc.shape.elements());
 }
 
 std::string file_name(const std::string& path) { return path.substr(path.find_last_of('/') + 1); }
@@ -99,6 +102,7 @@ bool has_tokenizer(const std::string& path) {
 }
 
 std::shared_ptr<const Model> Model::load(const std::string& path, const LoadOptions& options) {
+  const QuantizeRule quantize(options.quant);
   const Checkpoint checkpoint = Checkpoint::open(path);
   const Metadata& metadata = checkpoint.metadata();
   auto model = std::make_shared<Model>();
@@ -114,8 +118,8 @@ std::shared_ptr<const Model> Model::load(const std::string& path, const LoadOpti
   if (options.need_tokenizer) model->tokenizer = load_tokenizer(checkpoint);
   check_vocabulary(checkpoint, model->config, model->tokenizer.get());
   ThreadPool pool(options.threads > 0 ? options.threads : default_threads());
-  model->weights = Weights::load(checkpoint, *model->arch, model->config, pool, options.progress);
-  measure(*model, checkpoint);
+  model->weights = Weights::load(checkpoint, *model->arch, model->config, pool, options.progress, quantize);
+  measure(*model, checkpoint, options.quant);
   return model;
 }
 

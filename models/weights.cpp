@@ -83,8 +83,8 @@ std::vector<const StoredTensor*> find_tensors(const Checkpoint& checkpoint, cons
 }
 
 /// The weight's parts, checked against each other, and what it will be in memory.
-Entry make_entry(const Checkpoint& checkpoint, const Path& path, const std::vector<const StoredTensor*>& tensors,
-                 const Config& config) {
+Entry make_entry(const Checkpoint& checkpoint, std::string_view name, const Path& path,
+                 const std::vector<const StoredTensor*>& tensors, const Config& config, const QuantizeRule& quantize) {
   Entry entry;
   entry.where = checkpoint.where(*tensors.front());
   for (const StoredTensor* tensor : tensors) {
@@ -102,8 +102,11 @@ Entry make_entry(const Checkpoint& checkpoint, const Path& path, const std::vect
     NIBBLE_CHECK(part.slice.shape() == first.shape(), checkpoint.where(*part.tensor), ": expected the shape of the first expert, ",
                  to_string(first.shape()), ", found ", to_string(part.slice.shape()));
   if (path.per_expert() || has_experts(path.pieces)) entry.experts = static_cast<int>(entry.parts.size());
-  entry.part = first.vector() ? TensorDesc{first.shape(), DType::f32}
-                              : TensorDesc{first.shape(), DType::packed, &entry.parts.front().exact_format()};
+  entry.part = {first.shape(), DType::f32};
+  if (!first.vector()) {
+    entry.part.dtype = DType::packed;
+    entry.part.format = &quantize.choose(name, first.columns, entry.parts.front().exact_format());
+  }
   entry.tensor.desc = entry.part;
   if (entry.experts > 0) {
     const int64_t count = entry.experts;
@@ -127,14 +130,14 @@ struct Weights::Impl {
   uint64_t packed_bytes = 0;
 
   void resolve(const Checkpoint& checkpoint, const Name& name, int layer, const Config& config,
-               std::set<const StoredTensor*>& used);
+               const QuantizeRule& quantize, std::set<const StoredTensor*>& used);
   void place();
   void load(const Checkpoint& checkpoint, ThreadPool& pool, const Progress& progress);
   void set_frequencies(const Config& config, const std::string& where, const Tensor* factors);
 };
 
 void Weights::Impl::resolve(const Checkpoint& checkpoint, const Name& name, int layer, const Config& config,
-                            std::set<const StoredTensor*>& used) {
+                            const QuantizeRule& quantize, std::set<const StoredTensor*>& used) {
   std::string_view paths = name.paths;
   const bool optional = paths.starts_with('?');
   if (optional) paths.remove_prefix(1);
@@ -145,7 +148,7 @@ void Weights::Impl::resolve(const Checkpoint& checkpoint, const Name& name, int 
     for (std::string_view suffix : {".weight", ".bias"}) {
       const std::vector<const StoredTensor*> tensors = find_tensors(checkpoint, path, suffix);
       if (tensors.empty()) continue;
-      entries[key_of(name.name, layer, suffix)] = make_entry(checkpoint, path, tensors, config);
+      entries[key_of(name.name, layer, suffix)] = make_entry(checkpoint, name.name, path, tensors, config, quantize);
       used.insert(tensors.begin(), tensors.end());
       found = found || suffix == ".weight";
     }
@@ -266,15 +269,15 @@ void Weights::Impl::set_frequencies(const Config& config, const std::string& whe
 }
 
 Weights Weights::load(const Checkpoint& checkpoint, const Arch& arch, const Config& config, ThreadPool& pool,
-                      const Progress& progress) {
+                      const Progress& progress, const QuantizeRule& quantize) {
   Weights weights;
   Impl& impl = *weights.impl_;
   std::set<const StoredTensor*> used;
   for (const Name& name : arch.names) {
     if (name.paths.find("{}") == std::string_view::npos) {
-      impl.resolve(checkpoint, name, -1, config, used);
+      impl.resolve(checkpoint, name, -1, config, quantize, used);
     } else {
-      for (int layer = 0; layer < config.layers; ++layer) impl.resolve(checkpoint, name, layer, config, used);
+      for (int layer = 0; layer < config.layers; ++layer) impl.resolve(checkpoint, name, layer, config, quantize, used);
     }
   }
   for (const StoredTensor& tensor : checkpoint.tensors())

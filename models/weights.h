@@ -10,6 +10,7 @@
 
 #include "models/arch.h"
 #include "models/io/checkpoint.h"
+#include "models/quantize.h"
 #include "tensor/buffer.h"
 #include "tensor/parallel.h"
 #include "tensor/tensor.h"
@@ -22,11 +23,11 @@ using Progress = std::function<void(uint64_t done, uint64_t total)>;
 class Weights {
  public:
   /// Finds every name of the architecture, takes the pieces its paths ask for, builds its graph once so that every shape
-  /// is checked before any work, packs matrices (their own format, exactly) and converts vectors to f32. Throws Error
-  /// for a missing tensor (naming the file and all alternatives) and for shapes that don't fit; tensors nobody asked for
+  /// is checked before any work, packs matrices (in their own format, exactly, or as `quantize` says, never holding more
+  /// than a few rows as floats) and converts vectors to f32. Throws Error for a missing tensor (naming the file and all alternatives) and for shapes that don't fit; tensors nobody asked for
   /// are listed in unused().
   static Weights load(const Checkpoint& checkpoint, const Arch& arch, const Config& config, ThreadPool& pool,
-                      const Progress& progress = {});
+                      const Progress& progress = {}, const QuantizeRule& quantize = {});
 
   /// "q", layer -> the matrix, or vector. nullptr when optional and absent. layer -1 for names without {}.
   /// A weight with experts is one matrix (experts * r, k), with r the rows of an expert rounded up to a multiple of 16
