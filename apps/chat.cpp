@@ -31,7 +31,7 @@ class Conversation {
   Conversation(const ChatCommandFlags& flags, models::Engine& engine)
       : flags_(flags), engine_(engine), session_(engine), chat_(chat_template(engine.model(), flags.chat)),
         options_(generate_options(flags.generate)) {
-    for (std::string& stop : models::chat_stop_strings(chat_.format)) options_.stop.push_back(std::move(stop));
+    stop_at_turn_end(*engine.model().tokenizer, chat_, options_);
     reset();
   }
 
@@ -43,7 +43,7 @@ class Conversation {
   /// Answers on stdout. A turn that does not fit is taken back.
   void answer(const std::string& text) {
     messages_.push_back({"user", text});
-    const std::vector<int32_t> prompt = encode_chat(engine_.model(), chat_, messages_);
+    const std::vector<int32_t> prompt = models::encode_chat(*engine_.model().tokenizer, chat_, {.messages = messages_});
     if (static_cast<int64_t>(prompt.size()) >= engine_.context()) {
       messages_.pop_back();
       std::fprintf(stderr, "note: the conversation has %zu tokens, the context %lld: /reset starts anew, -c makes room\n",

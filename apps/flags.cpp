@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <algorithm>
 #include <cerrno>
 #include <random>
 #include <utility>
@@ -198,34 +199,47 @@ std::string read_prompt(const PromptFlags& flags) {
 
 void add_chat_flags(CLI::App& app, ChatFlags& flags) {
   app.add_option("--system", flags.system, "System message")->type_name("TEXT")->group("Chat");
-  app.add_option("--template", flags.format,
-                 "Use this template instead of the file's: chatml, llama2, llama3, mistral, zephyr or alpaca")
-      ->type_name("NAME")->group("Chat")
+  std::string names;
+  for (std::string_view name : models::chat_template_names()) names.append(names.empty() ? "" : ", ").append(name);
+  app.add_option("--chat-template,--template", flags.chat_template,
+                 "Use this template instead of the model's: " + names + ", or a file with a Jinja template")
+      ->type_name("NAME|FILE")->group("Chat")
       ->check([](const std::string& text) -> std::string {
+        const auto known = models::chat_template_names();
+        if (std::find(known.begin(), known.end(), text) != known.end() || access(text.c_str(), R_OK) == 0) return {};
         try {
-          models::parse_chat_format(text);
-          return {};
+          models::ChatTemplate::named(text);
         } catch (const Error& error) {
           return error.what();
         }
+        return {};
       });
 }
 
 models::ChatTemplate chat_template(const models::Model& model, const ChatFlags& flags) {
-  if (!flags.format.empty()) return models::standard_template(models::parse_chat_format(flags.format));
-  NIBBLE_CHECK(!model.chat_template.empty(), model.path, ": the file has no chat template: choose one with --template");
-  return models::recognise_chat_template(model.chat_template);
+  if (!flags.chat_template.empty()) {
+    const auto known = models::chat_template_names();
+    if (std::find(known.begin(), known.end(), flags.chat_template) != known.end())
+      return models::ChatTemplate::named(flags.chat_template);
+    return models::ChatTemplate::parse(read_text(flags.chat_template));
+  }
+  try {
+    if (!model.chat_template.empty()) return models::ChatTemplate::parse(model.chat_template);
+    return models::ChatTemplate::guess(*model.tokenizer);
+  } catch (const Error& error) {
+    fail(model.path, ": ", error.what(), " (--chat-template takes another)");
+  }
 }
 
-std::vector<int32_t> encode_chat(const models::Model& model, const models::ChatTemplate& chat,
-                                 const std::vector<models::ChatMessage>& messages) {
-  const models::Tokenizer& tokenizer = *model.tokenizer;
-  const std::string bos = tokenizer.bos() >= 0 ? std::string(tokenizer.token_text(tokenizer.bos())) : "";
-  const std::string eos = tokenizer.eos() >= 0 ? std::string(tokenizer.token_text(tokenizer.eos())) : "";
-  const models::ChatPrompt prompt = models::render_chat_prompt(chat, messages, true, bos, eos);
-  const size_t own = prompt.contents.empty() ? prompt.text.size() : prompt.contents.front().begin;
-  const bool has_bos = !bos.empty() && own >= bos.size() && prompt.text.starts_with(bos);
-  return tokenizer.encode(prompt.text, {.add_bos = !has_bos, .parse_special = true, .plain = prompt.contents});
+void stop_at_turn_end(const models::Tokenizer& tokenizer, const models::ChatTemplate& chat,
+                      models::GenerateOptions& options) {
+  const std::string end = chat.answer_end(tokenizer);
+  if (end.empty()) return;
+  const int32_t token = tokenizer.find(end);
+  if (token >= 0 && tokenizer.is_control(token))
+    options.end_tokens.push_back(token);
+  else
+    options.stop.push_back(end);
 }
 
 }  // namespace nibble::cli

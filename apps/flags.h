@@ -56,13 +56,13 @@ std::string read_prompt(const PromptFlags& flags);
 std::string read_text(const std::string& path);
 
 struct ChatFlags {
-  std::string system, format;
+  std::string system, chat_template;
 };
 void add_chat_flags(CLI::App& app, ChatFlags& flags);
-/// The named family, else the one recognised from the file. Throws Error when the file has no template.
+/// The one asked for, else the model's own, else the built-in one that fits its vocabulary. Throws Error.
 models::ChatTemplate chat_template(const models::Model& model, const ChatFlags& flags);
-/// The conversation as tokens, ready for the answer.
-std::vector<int32_t> encode_chat(const models::Model& model, const models::ChatTemplate& chat,
-                                 const std::vector<models::ChatMessage>& messages);
+/// The token or text behind an answer ends the generation, also where the vocabulary does not call it an end.
+void stop_at_turn_end(const models::Tokenizer& tokenizer, const models::ChatTemplate& chat,
+                      models::GenerateOptions& options);
 
 }  // namespace nibble::cli

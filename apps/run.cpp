@@ -34,8 +34,8 @@ int run_prompt(const RunFlags& flags) {
     std::vector<models::ChatMessage> messages;
     if (!flags.chat.system.empty()) messages.push_back({"system", flags.chat.system});
     messages.push_back({"user", text});
-    prompt = encode_chat(*model, chat, messages);
-    for (std::string& stop : models::chat_stop_strings(chat.format)) options.stop.push_back(std::move(stop));
+    prompt = models::encode_chat(*model->tokenizer, chat, {.messages = std::move(messages)});
+    stop_at_turn_end(*model->tokenizer, chat, options);
   } else {
     prompt = model->tokenizer->encode(text, {.add_bos = !flags.no_bos, .parse_special = true});
   }
@@ -68,7 +68,7 @@ Action setup(CLI::App& app, const std::string& arch) {
   chat->group("Chat");
   add_chat_flags(app, flags->chat);
   app.get_option("--system")->needs(chat);
-  app.get_option("--template")->needs(chat);
+  app.get_option("--chat-template")->needs(chat);
   add_engine_flags(app, flags->model);
   app.footer("The answer goes to standard output, everything else to standard error. Ctrl-C stops.\n\nExample:\n  " +
              (arch.empty() ? std::string("nibble run") : "nibble-" + arch) +

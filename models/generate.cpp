@@ -146,7 +146,8 @@ GenerateResult Session::generate(std::span<const int32_t> prompt, const Generate
   const auto next = [&](std::span<const float> row) -> std::optional<StopReason> {
     if (cancelled(cancel)) return StopReason::cancelled;
     const int32_t token = sampler.sample(row);
-    if (tokenizer->is_end(token) && !options.ignore_eos) return StopReason::end_token;
+    const bool ends = tokenizer->is_end(token) || std::count(options.end_tokens.begin(), options.end_tokens.end(), token) > 0;
+    if (ends && !options.ignore_eos) return StopReason::end_token;
     accept(token);
     result.tokens.push_back(token);
     ++result.generated_tokens;

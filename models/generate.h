@@ -19,6 +19,7 @@ struct GenerateOptions {
   SamplerOptions sampler;
   int max_tokens = -1;                ///< -1: until the end or the context is full
   std::vector<std::string> stop;      ///< texts that end the generation; they are not part of the answer
+  std::vector<int32_t> end_tokens = {};  ///< end the generation as the tokenizer's own end tokens do
   bool ignore_eos = false;
   /// Drafts checked in one batch; changes nothing but the speed. Speculator::automatic, off, or 1 to max_draft tokens.
   int speculate = Speculator::automatic;

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Recognition looks for the few texts in which templates of one family differ; what it does not know, it refuses.
 #include "models/text/chat_template.h"
 
 #include <algorithm>
-#include <array>
-#include <utility>
 
 #include "tensor/check.h"
 
@@ -12,387 +9,150 @@ namespace nibble::models {
 
 namespace {
 
-constexpr std::array<std::pair<ChatFormat, std::string_view>, 6> format_names = {{
-    {ChatFormat::chatml, "chatml"},
-    {ChatFormat::llama2, "llama2"},
-    {ChatFormat::llama3, "llama3"},
-    {ChatFormat::mistral, "mistral"},
-    {ChatFormat::zephyr, "zephyr"},
-    {ChatFormat::alpaca, "alpaca"},
-}};
-
-std::string known_formats() {
-  std::string known;
-  for (const auto& [format, text] : format_names) known += (known.empty() ? "" : ", ") + std::string(text);
-  return known;
-}
-
-bool has(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
-
-// Templates spell a line feed as itself or as an escape; both are made line feeds, and quotes lose their escapes.
-std::string without_escapes(std::string_view jinja) {
-  std::string out;
-  for (size_t i = 0; i < jinja.size(); ++i) {
-    if (jinja[i] != '\\' || i + 1 == jinja.size()) {
-      out += jinja[i];
-      continue;
-    }
-    const char next = jinja[++i];
-    if (next == 'n')
-      out += '\n';
-    else if (next == '\'' || next == '"' || next == '\\')
-      out += next;
-    else
-      (out += '\\') += next;
-  }
-  return out;
-}
-
-/// The text after `prefix` up to the closing quote or `suffix`, from the first place where both are on the same
-/// literal.
-std::string literal_after(std::string_view jinja, std::string_view prefix, std::string_view suffix) {
-  for (size_t at = jinja.find(prefix); at != std::string_view::npos; at = jinja.find(prefix, at + 1)) {
-    const std::string_view rest = jinja.substr(at + prefix.size());
-    const size_t end = rest.find(suffix),
-                 code = std::min({rest.find("' +"), rest.find("\" +"), rest.find("}}"), rest.find("%}")});
-    if (end != std::string_view::npos && end > 0 && end <= code) return without_escapes(rest.substr(0, end));
-  }
-  return "";
-}
-
-/// Templates that look like a family and write something else. The first text is what gives them away.
-constexpr std::pair<std::string_view, std::string_view> strangers[] = {
-    {"function calling AI model", "writes descriptions of tools into the system message"},
-    {"functions as JSON", "needs a list of functions"},
-    {"<|im_sep|>", "separates role and content by <|im_sep|>"},
-    {"[SYSTEM_PROMPT]", "has [SYSTEM_PROMPT] turns"},
-    {"## Metadata", "writes metadata into the system message"},
+struct BuiltIn {
+  std::string_view name;
+  std::string_view mark;  ///< a token that vocabularies of such models have; "": none tells them
+  std::string_view jinja;
 };
 
-void refine_chatml(ChatTemplate& chat, std::string_view raw, std::string_view jinja) {
-  if (has(jinja, "bos_token")) chat.begin = "{bos}";
-  chat.drops_thinking = has(jinja, "</think>");
-  chat.trims_system = has(jinja, "system_message | trim") || has(jinja, "system_message|trim");
-  for (std::string_view start : {"<|im_start|>system\\n", "<|im_start|>system\n"})
-    if (chat.default_system.empty()) chat.default_system = literal_after(raw, start, "<|im_end|>");
-  if (chat.default_system.empty()) chat.default_system = literal_after(raw, "set system_message = '", "' %}");
-  if (has(jinja, "<|im_end|>\n<|im_start|>assistant\n")) {  // the question already opens the answer
-    chat.before_system = chat.after_system = chat.before_assistant = chat.generation = "";
-    chat.after_user = "<|im_end|>\n<|im_start|>assistant\n";
-  }
-  if (has(jinja, "'\n' + '<|im_start|>'")) {
-    chat.separator = "\n";
-    chat.after_system = chat.after_user = chat.after_assistant = "<|im_end|>";
-    chat.generation = "\n<|im_start|>assistant\n";
-  }
-}
+constexpr BuiltIn built_ins[] = {
+    {"chatml", "<|im_start|>",
+     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
+     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"},
+    {"llama3", "<|start_header_id|>",
+     "{{ bos_token }}{% for m in messages %}{{ '<|start_header_id|>' + m.role + '<|end_header_id|>\n\n' + m.content|trim "
+     "+ '<|eot_id|>' }}{% endfor %}{% if add_generation_prompt %}"
+     "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"},
+    {"gemma", "<start_of_turn>",
+     "{{ bos_token }}{% set ns = namespace(system='') %}{% for m in messages %}{% if m.role == 'system' %}"
+     "{% set ns.system = m.content|trim + '\n\n' %}{% else %}{{ '<start_of_turn>' + ('model' if m.role == 'assistant' else "
+     "m.role) + '\n' + ns.system + m.content|trim + '<end_of_turn>\n' }}{% set ns.system = '' %}{% endif %}{% endfor %}"
+     "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"},
+    {"mistral", "[INST]",
+     "{{ bos_token }}{% set ns = namespace(system='') %}{% for m in messages %}{% if m.role == 'system' %}"
+     "{% set ns.system = m.content + '\n\n' %}{% elif m.role == 'user' %}{{ '[INST] ' + ns.system + m.content + '[/INST]' }}"
+     "{% set ns.system = '' %}{% else %}{{ ' ' + m.content + eos_token }}{% endif %}{% endfor %}"},
+    {"zephyr", "",
+     "{% for m in messages %}{{ '<|' + m.role + '|>\n' + m.content + eos_token + '\n' }}{% endfor %}"
+     "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"},
+    {"llama2", "",
+     "{% set ns = namespace(system='') %}{% for m in messages %}{% if m.role == 'system' %}"
+     "{% set ns.system = '<<SYS>>\n' + m.content + '\n<</SYS>>\n\n' %}{% elif m.role == 'user' %}"
+     "{{ bos_token + '[INST] ' + (ns.system + m.content)|trim + ' [/INST]' }}{% set ns.system = '' %}{% else %}"
+     "{{ ' ' + m.content|trim + ' ' + eos_token }}{% endif %}{% endfor %}"},
+    {"alpaca", "",
+     "{% for m in messages %}{{ {'user': '### Instruction:\n', 'assistant': '### Response:\n'}.get(m.role, '') + m.content "
+     "+ '\n\n' }}{% endfor %}{% if add_generation_prompt %}{{ '### Response:\n' }}{% endif %}"},
+};
 
-void refine_llama3(ChatTemplate& chat, std::string_view jinja) {
-  if (!has(jinja, "bos_token")) chat.begin = "";
-  chat.trims = has(jinja, "| trim") || has(jinja, "|trim");
-  if (!has(jinja, "Cutting Knowledge Date: December 2023\n")) return;
-  const std::string date = literal_after(jinja, "set date_string = \"", "\" %}");
-  chat.always_system = true;
-  chat.before_system +=
-      "Cutting Knowledge Date: December 2023\nToday Date: " + (date.empty() ? "26 Jul 2024" : date) + "\n\n";
-}
-
-void refine_llama2(ChatTemplate& chat, std::string_view jinja) {
-  if (!has(jinja, "bos_token")) chat.before_user = "[INST] ";
-  chat.trims = has(jinja, "| trim") || has(jinja, "|trim") || has(jinja, ".strip()");
-}
-
-void refine_mistral(ChatTemplate& chat, std::string_view jinja) {
-  chat.begin = has(jinja, "bos_token") ? "{bos}" : "";
-  chat.before_user = has(jinja, "[INST] ") ? "[INST] " : "[INST]";
-  chat.after_user = has(jinja, " [/INST]") ? " [/INST]" : "[/INST]";
-  chat.before_assistant = has(jinja, "' ' + m") || has(jinja, "\" \" + m") ? " " : "";
-  chat.after_assistant = has(jinja, "eos_token + ' '") || has(jinja, "eos_token + \" \"") ? "{eos} " : "{eos}";
-  chat.trims_assistant = has(jinja, "message[\"content\"]|trim + eos") || has(jinja, "message['content']|trim + eos");
-  chat.system = !has(jinja, "system_message") ? ChatTemplate::System::refused
-                : has(jinja, "loop.last")     ? ChatTemplate::System::last_user
-                                              : ChatTemplate::System::first_user;
-}
-
-/// What follows a literal in the output: the rest of its expression and the line feed that Jinja keeps after "}}".
-std::string after_literal(std::string_view jinja, std::string_view literal) {
-  const size_t at = jinja.find(literal);
-  if (at == std::string_view::npos) return "";
-  const std::string_view rest = jinja.substr(at + literal.size());
-  const size_t end = std::min(rest.find("}}"), rest.size());
-  const std::string_view expression = rest.substr(0, end);
-  std::string out = has(expression, "eos_token") ? "{eos}" : "";
-  if (has(expression, "'\n'") || has(expression, "\"\n\"") || rest.substr(end).starts_with("}}\n")) out += "\n";
-  return out;
-}
-
-void refine_zephyr(ChatTemplate& chat, std::string_view jinja) {
-  chat.begin = has(jinja, "bos_token") ? "{bos}" : "";
-  if (has(jinja, "<|system|>\n"))
-    chat.after_system = after_literal(jinja, "<|system|>\n");
-  else
-    chat.system = ChatTemplate::System::refused;
-  chat.after_user = after_literal(jinja, "<|user|>\n");
-  chat.after_assistant = after_literal(jinja, "<|assistant|>\n");
-  constexpr std::string_view answer = "<|assistant|>";
-  const std::string_view prompt = jinja.substr(jinja.rfind(answer));
-  const bool line_feed = prompt.starts_with("<|assistant|>\n") || after_literal(prompt, answer).ends_with('\n');
-  chat.generation = line_feed ? "<|assistant|>\n" : "<|assistant|>";
-}
-
-void refine_alpaca(ChatTemplate& chat, std::string_view raw, std::string_view jinja) {
-  if (has(jinja, "bos_token")) chat.begin = "{bos}";
-  if (!has(jinja, "\n<|EOT|>\n")) return;
-  for (std::string_view start : {"{{'", "{{ '"})
-    if (chat.default_system.empty()) chat.default_system = literal_after(raw, start, "'}}");
-  if (chat.default_system.find("###") != std::string::npos) chat.default_system.clear();
-  chat.after_system = "";
-  chat.after_user = "\n";
-  chat.after_assistant = "\n<|EOT|>\n";
-}
-
-std::string expand(std::string_view text, std::string_view bos, std::string_view eos) {
+std::string known_names() {
   std::string out;
-  while (!text.empty()) {
-    if (text.starts_with("{bos}"))
-      out += bos, text.remove_prefix(5);
-    else if (text.starts_with("{eos}"))
-      out += eos, text.remove_prefix(5);
-    else
-      out += text.front(), text.remove_prefix(1);
-  }
+  for (const BuiltIn& one : built_ins) out.append(out.empty() ? "" : ", ").append(one.name);
   return out;
 }
 
-ChatPrompt content(std::string_view text) {
-  return {std::string(text), {{0, text.size()}}};
-}
+using jinja::Value;
 
-void append(ChatPrompt& out, const ChatPrompt& part) {
-  const size_t offset = out.text.size();
-  for (const TextRange& range : part.contents)
-    if (range.begin < range.end) out.contents.push_back({offset + range.begin, offset + range.end});
-  out.text += part.text;
-}
+Value json_or_none(const std::string& json) { return json.empty() ? Value(jinja::None{}) : jinja::parse_json(json, true); }
 
-ChatPrompt trimmed(ChatPrompt prompt) {
-  constexpr std::string_view space = " \t\n\r\v\f";
-  prompt.text.erase(prompt.text.find_last_not_of(space) + 1);
-  const size_t first = std::min(prompt.text.find_first_not_of(space), prompt.text.size());
-  prompt.text.erase(0, first);
-  const auto moved = [&](size_t at) { return std::min(at - std::min(at, first), prompt.text.size()); };
-  for (TextRange& range : prompt.contents) range = {moved(range.begin), moved(range.end)};
-  return prompt;
-}
-
-std::string without_thinking(std::string_view text) {
-  const size_t at = text.rfind("</think>");
-  if (at == std::string_view::npos) return std::string(text);
-  text.remove_prefix(at + 8);
-  return std::string(text.substr(std::min(text.find_first_not_of('\n'), text.size())));
-}
-
-void check_order(const ChatTemplate& chat, std::span<const ChatMessage> messages) {
-  NIBBLE_CHECK(!messages.empty(), "chat: there are no messages");
-  size_t turn = 0;
-  for (size_t i = 0; i < messages.size(); ++i) {
-    const std::string& role = messages[i].role;
-    if (role == "system") {
-      NIBBLE_CHECK(chat.system != ChatTemplate::System::refused, "chat: message ", i, " is a system message, but the ",
-                   name(chat.format), " template of this model has none");
-      NIBBLE_CHECK(chat.system == ChatTemplate::System::turn || i == 0, "chat: message ", i,
-                   " is a system message; the ", name(chat.format), " template takes one only in front");
-      continue;
-    }
-    NIBBLE_CHECK(role == "user" || role == "assistant", "chat: message ", i, " has the role '", role,
-                 "'; expected system, user or assistant");
-    NIBBLE_CHECK(!chat.alternates || (role == "user") == (turn % 2 == 0), "chat: message ", i, " has the role '", role,
-                 "'; with the ", name(chat.format), " template user and assistant take turns, the user first");
-    ++turn;
+/// Reasoning goes by several names in templates.
+void add_reasoning(jinja::Dict& message) {
+  for (std::string_view name : {"reasoning_content", "thinking", "reasoning"}) {
+    const Value* found = message.find(name);
+    if (found == nullptr || found->is(Value::Kind::none)) continue;
+    const Value reasoning = *found;
+    message.set(jinja::text_value("reasoning_content"), reasoning);
+    if (message.find(std::string_view("thinking")) == nullptr) message.set(jinja::text_value("thinking"), reasoning);
+    return;
   }
 }
 
-size_t last_user(std::span<const ChatMessage> messages) {
-  for (size_t i = messages.size(); i-- > 0;)
-    if (messages[i].role == "user") return i;
-  return messages.size();
-}
-
-size_t first_user(std::span<const ChatMessage> messages) {
-  size_t i = 0;
-  while (i < messages.size() && messages[i].role != "user") ++i;
-  return i;
+Value to_value(const ChatMessage& message) {
+  auto out = std::make_shared<jinja::Dict>();
+  out->set(jinja::text_value("role"), jinja::text_value(message.role));
+  out->set(jinja::text_value("content"), Value(jinja::whole_plain(message.content)));
+  if (!message.json.empty()) {
+    const Value more = jinja::parse_json(message.json, true);
+    NIBBLE_CHECK(more.is(Value::Kind::dict), "chat: expected a JSON object of members of a message");
+    for (const auto& [key, value] : more.dict().items) out->set(key, value);
+  }
+  add_reasoning(*out);
+  return out;
 }
 
 }  // namespace
 
-std::string_view name(ChatFormat format) {
-  for (const auto& [known, text] : format_names)
-    if (known == format) return text;
-  return "unknown";
-}
-
-ChatFormat parse_chat_format(std::string_view text) {
-  for (const auto& [format, known] : format_names)
-    if (known == text) return format;
-  fail("unknown chat format '", text, "'; known: ", known_formats());
-}
-
-ChatTemplate standard_template(ChatFormat format) {
-  ChatTemplate chat;
-  chat.format = format;
-  switch (format) {
-    case ChatFormat::chatml:
-      chat.before_system = "<|im_start|>system\n";
-      chat.before_user = "<|im_start|>user\n";
-      chat.before_assistant = chat.generation = "<|im_start|>assistant\n";
-      chat.after_system = chat.after_user = chat.after_assistant = "<|im_end|>\n";
-      break;
-    case ChatFormat::llama2:
-      chat.system = ChatTemplate::System::first_user;
-      chat.trims = chat.alternates = true;
-      chat.before_system = "<<SYS>>\n";
-      chat.after_system = "\n<</SYS>>\n\n";
-      chat.before_user = "{bos}[INST] ";
-      chat.after_user = " [/INST]";
-      chat.before_assistant = " ";
-      chat.after_assistant = " {eos}";
-      break;
-    case ChatFormat::llama3:
-      chat.begin = "{bos}";
-      chat.trims = true;
-      chat.before_system = "<|start_header_id|>system<|end_header_id|>\n\n";
-      chat.before_user = "<|start_header_id|>user<|end_header_id|>\n\n";
-      chat.before_assistant = chat.generation = "<|start_header_id|>assistant<|end_header_id|>\n\n";
-      chat.after_system = chat.after_user = chat.after_assistant = "<|eot_id|>";
-      break;
-    case ChatFormat::mistral:
-      chat.begin = "{bos}";
-      chat.system = ChatTemplate::System::first_user;
-      chat.alternates = true;
-      chat.after_system = "\n\n";
-      chat.before_user = "[INST] ";
-      chat.after_user = "[/INST]";
-      chat.before_assistant = " ";
-      chat.after_assistant = "{eos}";
-      break;
-    case ChatFormat::zephyr:
-      chat.before_system = "<|system|>\n";
-      chat.before_user = "<|user|>\n";
-      chat.before_assistant = chat.generation = "<|assistant|>\n";
-      chat.after_system = chat.after_user = chat.after_assistant = "{eos}\n";
-      break;
-    case ChatFormat::alpaca:
-      chat.after_system = chat.after_user = chat.after_assistant = "\n\n";
-      chat.before_user = "### Instruction:\n";
-      chat.before_assistant = chat.generation = "### Response:\n";
-      break;
-  }
-  return chat;
-}
-
-ChatTemplate recognise_chat_template(std::string_view raw) {
-  const std::string jinja = without_escapes(raw);
-  for (const auto& [mark, what] : strangers)
-    NIBBLE_CHECK(!has(jinja, mark), "chat template: it ", what,
-                 ", which is not supported; choose one of: ", known_formats());
-  ChatTemplate chat;
-  const auto family = [&](ChatFormat format) { chat = standard_template(format); };
-  if (has(jinja, "<|im_start|>") && has(jinja, "<|im_end|>")) {
-    family(ChatFormat::chatml);
-    refine_chatml(chat, raw, jinja);
-  } else if (has(jinja, "<|start_header_id|>") && has(jinja, "<|eot_id|>")) {
-    family(ChatFormat::llama3);
-    refine_llama3(chat, jinja);
-  } else if (has(jinja, "[INST]") && has(jinja, "<<SYS>>")) {
-    family(ChatFormat::llama2);
-    refine_llama2(chat, jinja);
-  } else if (has(jinja, "[INST]")) {
-    family(ChatFormat::mistral);
-    refine_mistral(chat, jinja);
-  } else if (has(jinja, "<|user|>\n") && has(jinja, "<|assistant|>") && has(jinja, "eos_token") &&
-             !has(jinja, "<|end|>")) {
-    family(ChatFormat::zephyr);
-    refine_zephyr(chat, jinja);
-  } else if (has(jinja, "### Instruction:") && has(jinja, "### Response:")) {
-    family(ChatFormat::alpaca);
-    refine_alpaca(chat, raw, jinja);
-  } else {
-    fail("chat template: none of the known families (", known_formats(), ") fits; it begins: ", raw.substr(0, 60));
-  }
-  return chat;
-}
-
-ChatFormat recognise_chat_format(std::string_view jinja) { return recognise_chat_template(jinja).format; }
-
-ChatPrompt render_chat_prompt(const ChatTemplate& chat, std::span<const ChatMessage> messages,
-                              bool add_generation_prompt, std::string_view bos, std::string_view eos) {
-  check_order(chat, messages);
-  const auto own = [&](std::string_view text) { return ChatPrompt{expand(text, bos, eos), {}}; };
-  const bool own_turn = chat.system == ChatTemplate::System::turn, given = messages[0].role == "system";
-  const ChatPrompt system = given ? content(messages[0].content) : ChatPrompt{chat.default_system, {}};
-  const bool has_system = given || !system.text.empty() || chat.always_system;
-  const size_t last_question = last_user(messages);
-  const size_t host = chat.system == ChatTemplate::System::last_user ? last_question : first_user(messages);
-  NIBBLE_CHECK(own_turn || !has_system || host < messages.size(), "chat: the ", name(chat.format),
-               " template puts the system text into a user message, and there is none");
-
-  ChatPrompt out = own(chat.begin);
-  const size_t start = out.text.size();
-  const auto write = [&](std::string_view before, const ChatPrompt& inside, std::string_view after) {
-    if (out.text.size() > start) out.text += chat.separator;
-    append(out, own(before));
-    append(out, inside);
-    append(out, own(after));
-  };
-  const auto cut = [&](ChatPrompt text, bool trims) { return chat.trims || trims ? trimmed(std::move(text)) : text; };
-  if (own_turn && has_system)
-    write(chat.before_system, given ? cut(system, chat.trims_system) : system, chat.after_system);
-  for (size_t i = given ? 1 : 0; i < messages.size(); ++i) {
-    const ChatMessage& message = messages[i];
-    if (message.role == "system") {
-      write(chat.before_system, cut(content(message.content), false), chat.after_system);
-    } else if (message.role == "user") {
-      ChatPrompt question;
-      if (!own_turn && has_system && i == host)
-        for (const ChatPrompt& part : {own(chat.before_system), system, own(chat.after_system)}) append(question, part);
-      append(question, content(message.content));
-      write(chat.before_user, cut(question, false), chat.after_user);
-    } else {
-      const bool drops = chat.drops_thinking && i < last_question;
-      const ChatPrompt answer = content(drops ? without_thinking(message.content) : message.content);
-      write(chat.before_assistant, cut(answer, chat.trims_assistant), chat.after_assistant);
-    }
-  }
-  if (add_generation_prompt) append(out, own(chat.generation));
+std::vector<std::string_view> chat_template_names() {
+  std::vector<std::string_view> out;
+  for (const BuiltIn& one : built_ins) out.push_back(one.name);
   return out;
 }
 
-std::string render_chat(const ChatTemplate& chat, std::span<const ChatMessage> messages, bool add_generation_prompt,
-                        std::string_view bos, std::string_view eos) {
-  return render_chat_prompt(chat, messages, add_generation_prompt, bos, eos).text;
+ChatTemplate ChatTemplate::parse(std::string_view source) { return ChatTemplate(jinja::Template::parse(source)); }
+
+ChatTemplate ChatTemplate::named(std::string_view name) {
+  for (const BuiltIn& one : built_ins)
+    if (one.name == name) return parse(one.jinja);
+  fail("unknown chat template '", name, "'; known: ", known_names());
 }
 
-std::string render_chat(ChatFormat format, std::span<const ChatMessage> messages, bool add_generation_prompt,
-                        std::string_view bos, std::string_view eos) {
-  return render_chat(standard_template(format), messages, add_generation_prompt, bos, eos);
+ChatTemplate ChatTemplate::guess(const Tokenizer& tokenizer) {
+  for (const BuiltIn& one : built_ins)
+    if (!one.mark.empty() && tokenizer.find(one.mark) >= 0) return parse(one.jinja);
+  fail("the model has no chat template, and its vocabulary does not tell which to use; choose one of: ", known_names());
 }
 
-std::vector<std::string> chat_stop_strings(ChatFormat format) {
-  switch (format) {
-    case ChatFormat::chatml:
-      return {"<|im_end|>"};
-    case ChatFormat::llama3:
-      return {"<|eot_id|>"};
-    case ChatFormat::alpaca:
-      return {"### Instruction:", "<|EOT|>"};
-    case ChatFormat::zephyr:
-      return {"<|user|>"};
-    case ChatFormat::llama2:
-    case ChatFormat::mistral:
-      return {};
+ChatPrompt ChatTemplate::render(const ChatRequest& request, const jinja::RenderOptions& options) const {
+  std::vector<Value> messages;
+  for (const ChatMessage& message : request.messages) messages.push_back(to_value(message));
+  auto variables = std::make_shared<jinja::Dict>();
+  const auto set = [&](std::string_view name, const Value& value) { variables->set(jinja::text_value(name), value); };
+  set("messages", jinja::list_value(std::move(messages)));
+  set("tools", json_or_none(request.tools));
+  set("documents", json_or_none(request.documents));
+  set("add_generation_prompt", request.add_generation_prompt);
+  set("bos_token", jinja::text_value(request.bos));
+  set("eos_token", jinja::text_value(request.eos));
+  if (!request.variables.empty()) {
+    const Value more = jinja::parse_json(request.variables, true);
+    NIBBLE_CHECK(more.is(Value::Kind::dict), "chat: expected a JSON object of variables");
+    for (const auto& [key, value] : more.dict().items) variables->set(key, value);
   }
-  return {};
+  jinja::Rendered out = template_.render(Value(std::move(variables)), options);
+  return {std::move(out.text.bytes), std::move(out.text.plain), std::move(out.generation)};
+}
+
+namespace {
+ChatRequest with_tokens(ChatRequest request, const Tokenizer& tokenizer) {
+  if (tokenizer.bos() >= 0) request.bos = tokenizer.token_text(tokenizer.bos());
+  if (tokenizer.eos() >= 0) request.eos = tokenizer.token_text(tokenizer.eos());
+  return request;
+}
+}  // namespace
+
+std::string ChatTemplate::answer_end(const Tokenizer& tokenizer) const {
+  const ChatRequest request = with_tokens({{{"user", "uuu"}, {"assistant", "aaa"}, {"user", "vvv"}}, true}, tokenizer);
+  std::string text;
+  try {
+    text = render(request).text;
+  } catch (const Error&) {
+    return "";  // the real conversation will say why
+  }
+  const size_t answer = text.find("aaa"), next = text.find("vvv");
+  if (answer == std::string::npos || next == std::string::npos || next < answer) return "";
+  const std::string between = text.substr(answer + 3, next - answer - 3);
+  for (int32_t token : tokenizer.encode(between, {.add_bos = false, .parse_special = true}))
+    if (tokenizer.is_control(token)) return std::string(tokenizer.token_text(token));
+  const jinja::Text turn = jinja::stripped({between}, jinja::Side::both);
+  return turn.bytes.substr(0, turn.bytes.find('\n'));
+}
+
+std::vector<int32_t> encode_chat(const Tokenizer& tokenizer, const ChatTemplate& chat, ChatRequest request) {
+  request = with_tokens(std::move(request), tokenizer);
+  const ChatPrompt prompt = chat.render(request);
+  const size_t own = prompt.contents.empty() ? prompt.text.size() : prompt.contents.front().begin;
+  const bool has_bos = !request.bos.empty() && own >= request.bos.size() && prompt.text.starts_with(request.bos);
+  return tokenizer.encode(prompt.text, {.add_bos = !has_bos, .parse_special = true, .plain = prompt.contents});
 }
 
 }  // namespace nibble::models

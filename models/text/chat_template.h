@@ -1,71 +1,61 @@
 // SPDX-License-Identifier: Apache-2.0
-// Conversations to prompt text, for the template families that are recognised from the template in the file.
-// No template code of a model file is ever run.
+// Conversations to prompt text, by the Jinja template of the model or one of the built-in ones.
 #pragma once
 
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "models/text/jinja/template.h"
 #include "models/text/tokenizer.h"
 
 namespace nibble::models {
 
 struct ChatMessage {
-  std::string role;  ///< "system", "user" or "assistant"
+  std::string role;  ///< "system", "user", "assistant", "tool" or what else the template knows
   std::string content;
+  std::string json = {};  ///< further members of the message as a JSON object ("tool_calls", "reasoning_content"); "": none
 };
 
-enum class ChatFormat { chatml, llama2, llama3, mistral, zephyr, alpaca };
-
-std::string_view name(ChatFormat format);
-/// Throws Error listing the known names.
-ChatFormat parse_chat_format(std::string_view name);
-
-/// A family and what a model's own template changes in it. "{bos}" and "{eos}" in these texts stand for the tokens;
-/// contents are inserted as they are.
-struct ChatTemplate {
-  enum class System { turn, first_user, last_user, refused };
-  ChatFormat format = ChatFormat::chatml;
-  std::string default_system;    ///< system text of a conversation that has none; "" for no system message
-  bool always_system = false;    ///< a system turn is written even when its text is empty
-  System system = System::turn;  ///< where a system text goes: a turn of its own or into a user message
-  bool trims = false;            ///< white space around contents is dropped
-  bool trims_assistant = false;  ///< the same for answers only
-  bool trims_system = false;     ///< the same for system texts only
-  bool drops_thinking = false;   ///< answers before the last question lose everything up to "</think>"
-  bool alternates = false;       ///< user and assistant must take turns, the user first
-  std::string begin;             ///< in front of everything
-  std::string before_system, after_system;
-  std::string before_user, after_user;
-  std::string before_assistant, after_assistant;
-  std::string generation;  ///< where the assistant's answer begins
-  std::string separator;   ///< between two messages
+struct ChatRequest {
+  std::vector<ChatMessage> messages;
+  bool add_generation_prompt = true;  ///< ends where the assistant's answer begins
+  std::string bos = {}, eos = {};     ///< texts of the tokens
+  std::string tools = {}, documents = {};  ///< JSON lists; "": none
+  std::string variables = {};              ///< a JSON object of further variables, {"enable_thinking": false}; "": none
 };
-
-/// The family as its models have it, without a default system message.
-ChatTemplate standard_template(ChatFormat format);
-/// From the Jinja source in tokenizer.chat_template. Throws Error, naming the known families, when none fits.
-ChatTemplate recognise_chat_template(std::string_view jinja);
-ChatFormat recognise_chat_format(std::string_view jinja);
 
 struct ChatPrompt {
-  std::string text;                 ///< control tokens of the template spelled out
-  std::vector<TextRange> contents;  ///< what people and models wrote: control tokens spelled in there are only text
+  std::string text;                   ///< control tokens of the template spelled out
+  std::vector<TextRange> contents;    ///< what people and models wrote: control tokens spelled in there are only text
+  std::vector<TextRange> generation;  ///< inside of {% generation %} blocks
 };
-/// Encode with parse_special and the contents as plain ranges, without BOS when the template begins with it.
-/// With add_generation_prompt it ends where the assistant's answer begins. Throws Error for unknown roles or an order
-/// that the family forbids.
-ChatPrompt render_chat_prompt(const ChatTemplate& chat, std::span<const ChatMessage> messages,
-                              bool add_generation_prompt, std::string_view bos = "", std::string_view eos = "");
-/// The text alone.
-std::string render_chat(const ChatTemplate& chat, std::span<const ChatMessage> messages, bool add_generation_prompt,
-                        std::string_view bos = "", std::string_view eos = "");
-/// The same with standard_template(format).
-std::string render_chat(ChatFormat format, std::span<const ChatMessage> messages, bool add_generation_prompt,
-                        std::string_view bos = "", std::string_view eos = "");
-/// Texts that end an answer of this family besides the end-of-generation tokens.
-std::vector<std::string> chat_stop_strings(ChatFormat format);
+
+/// Immutable; thread safe.
+class ChatTemplate {
+ public:
+  /// From Jinja source. Throws Error naming the line.
+  static ChatTemplate parse(std::string_view jinja);
+  /// A built-in one by its name. Throws Error listing the names.
+  static ChatTemplate named(std::string_view name);
+  /// The built-in one whose control tokens the vocabulary has: for files without a template. Throws Error listing the
+  /// names when none fits.
+  static ChatTemplate guess(const Tokenizer& tokenizer);
+
+  /// Throws Error for conversations that the template refuses, with its own words and line.
+  ChatPrompt render(const ChatRequest& request, const jinja::RenderOptions& options = {}) const;
+  /// What ends an answer: the control token behind it or, where there is none, the text in which the next turn begins.
+  /// "" when the template does not tell.
+  std::string answer_end(const Tokenizer& tokenizer) const;
+
+ private:
+  explicit ChatTemplate(jinja::Template source) : template_(std::move(source)) {}
+  jinja::Template template_;
+};
+
+/// Names of the built-in templates.
+std::vector<std::string_view> chat_template_names();
+/// The conversation as tokens, BOS once whether the template writes it or not.
+std::vector<int32_t> encode_chat(const Tokenizer& tokenizer, const ChatTemplate& chat, ChatRequest request);
 
 }  // namespace nibble::models

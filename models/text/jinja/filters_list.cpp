@@ -16,15 +16,22 @@ Value without_case(const Value& value) {
   return value.is(Kind::text) ? Value(to_lower(value.text().bytes)) : value;
 }
 
-/// "a.0.b": member by member.
-Value member(Interpreter& in, Value value, const Value& path) {
-  if (path.is_integral()) return in.item(value, path);
+/// "a.0.b": member by member, each by `missing` where there is none.
+Value member(Interpreter& in, Value value, const Value& path, const Value* missing = nullptr) {
+  const auto step = [&](const Value& key) {
+    value = in.item(value, key);
+    if (value.is(Kind::undefined) && present(missing)) value = *missing;
+  };
+  if (path.is_integral()) {
+    step(path);
+    return value;
+  }
   const std::string& names = text_of(path, "attribute").bytes;
   for (size_t at = 0; at <= names.size();) {
     const size_t end = std::min(names.find('.', at), names.size());
     const std::string name = names.substr(at, end - at);
     const bool digits = !name.empty() && name.size() < 10 && name.find_first_not_of("0123456789") == std::string::npos;
-    value = in.item(value, digits ? Value(static_cast<int64_t>(std::stoll(name))) : Value(name));
+    step(digits ? Value(static_cast<int64_t>(std::stoll(name))) : Value(name));
     at = end + 1;
   }
   return value;
@@ -270,8 +277,7 @@ Value filter_groupby(Call& call) {
   std::vector<std::vector<Value>> keys;
   std::vector<Value> originals, both;
   for (const Value& item : items) {
-    Value key = member(call.in, item, *a[1]);
-    if (key.is(Kind::undefined) && a[2] != nullptr) key = *a[2];
+    const Value key = member(call.in, item, *a[1], a[2]);
     both.push_back(call.in.make_list({key, item}, ListKind::tuple));
     keys.push_back({flag(a[3]) ? key : without_case(key)});
   }
@@ -293,6 +299,11 @@ Value filter_groupby(Call& call) {
   return call.in.make_list(std::move(out));
 }
 
+/// map() and select() take what is false, none too, for an empty sequence.
+std::vector<Value> elements_if_true(Call& call) {
+  return truth(call.args[0]) ? call.in.elements(call.args[0]) : std::vector<Value>{};
+}
+
 /// The arguments from `first` on, with an element in front: what map() and select() hand on.
 Call handed_on(const Call& call, size_t first, Value element, std::string_view name) {
   Call out{call.in, name, {std::move(element)}, call.named};
@@ -310,10 +321,9 @@ Value filter_map(Call& call) {
   const Value* attribute = call.args.size() == 1 ? named("attribute") : nullptr;
   NIBBLE_CHECK(attribute != nullptr || call.args.size() > 1, "map: the name of a filter is missing");
   const Value* missing = named("default");
-  for (const Value& item : call.in.elements(call.args[0])) {
+  for (const Value& item : elements_if_true(call)) {
     if (attribute != nullptr) {
-      Value value = member(call.in, item, *attribute);
-      out.push_back(value.is(Kind::undefined) && missing != nullptr ? *missing : std::move(value));
+      out.push_back(member(call.in, item, *attribute, missing));
     } else {
       const std::string& name = text_of(call.args[1], "map").bytes;
       Call one = handed_on(call, 2, item, name);
@@ -327,7 +337,7 @@ Value chosen(Call& call, bool by_attribute, bool wanted) {
   const size_t first = by_attribute ? 2 : 1;
   NIBBLE_CHECK(call.args.size() >= first, call.name, ": the name of an attribute is missing");
   std::vector<Value> out;
-  for (const Value& item : call.in.elements(call.args[0])) {
+  for (const Value& item : elements_if_true(call)) {
     const Value value = by_attribute ? member(call.in, item, call.args[1]) : item;
     bool holds = false;
     if (call.args.size() > first) {

@@ -35,7 +35,7 @@ Value from_json(const Json& json, bool plain, int depth) {
     case Json::value_t::object: {
       auto dict = std::make_shared<Dict>();
       for (const auto& [key, item] : json.items())
-        dict->set(plain ? Value(whole_plain(key)) : Value(key), from_json(item, plain && !(depth == 1 && key == "role"), depth + 1));
+        dict->set(plain ? Value(whole_plain(key)) : Value(key), from_json(item, plain && !(depth <= 2 && key == "role" && item.is_string()), depth + 1));
       return dict;
     }
     default:

@@ -76,27 +76,27 @@ Value text_replace(Call& call) {
   return find_filter("replace")(call);
 }
 
-/// Pieces between white space; the rest after `most` cuts stays whole.
+/// Words between white space; what is left after `most` cuts (-1: no limit) stays whole, inner and outer space with it.
 std::vector<Text> split_space(const Text& text, int64_t most, bool from_right) {
-  std::vector<Text> out;
-  Text rest = stripped(text, Side::both);
-  while (!rest.bytes.empty()) {
-    size_t begin = std::string::npos, end = 0;
-    for (size_t at = 0; most != 0 && at < rest.bytes.size(); at += char_length(rest.bytes, at)) {
-      if (!is_space(code_point(rest.bytes, at))) continue;
-      if (begin == std::string::npos || end != at) begin = at;
-      end = at + char_length(rest.bytes, at);
-      if (!from_right && !is_space(code_point(rest.bytes, end))) break;
-    }
-    if (begin == std::string::npos) {
-      out.push_back(rest);
-      break;
-    }
-    out.push_back(from_right ? part(rest, end, rest.bytes.size()) : part(rest, 0, begin));
-    rest = from_right ? part(rest, 0, begin) : part(rest, end, rest.bytes.size());
-    --most;
+  std::vector<TextRange> words;
+  bool inside = false;
+  for (size_t at = 0, length; at < text.bytes.size(); at += length) {
+    length = char_length(text.bytes, at);
+    const bool space = is_space(code_point(text.bytes, at));
+    if (!space && !inside) words.push_back({at, at});
+    if (!space) words.back().end = at + length;
+    inside = !space;
   }
-  if (from_right) std::reverse(out.begin(), out.end());
+  const size_t cuts = most < 0 ? words.size() : std::min(static_cast<size_t>(most), words.size());
+  if (cuts < words.size() && from_right) {
+    words.erase(words.begin(), words.end() - static_cast<std::ptrdiff_t>(cuts) - 1);
+    words.front().begin = 0;
+  } else if (cuts < words.size()) {
+    words.resize(cuts + 1);
+    words.back().end = text.bytes.size();
+  }
+  std::vector<Text> out;
+  for (const TextRange& word : words) out.push_back(part(text, word.begin, word.end));
   return out;
 }
 

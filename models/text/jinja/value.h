@@ -130,7 +130,7 @@ std::string repr(double value);
 /// Throws Error with the reason of an undefined value.
 void need_defined(const Value& value);
 
-/// Values from JSON text. With `plain` all texts in it are plain, except the roles of a list of messages, from which
+/// Values from JSON text. With `plain` all texts in it are plain, except "role"s at the top (of a list of messages, or of lists in a dict), from which
 /// templates build control tokens. Throws Error.
 Value parse_json(std::string_view json, bool plain);
 struct JsonStyle {
