@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// nibble tokenize: text to ids, with any GGUF file that holds a vocabulary.
+// nibble tokenize: text to ids, with any file or folder that holds a tokenizer.
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
@@ -11,7 +11,6 @@
 #include "apps/command.h"
 #include "apps/flags.h"
 #include "apps/terminal.h"
-#include "models/io/gguf.h"
 
 namespace nibble::cli {
 
@@ -24,7 +23,7 @@ struct TokenizeFlags {
 };
 
 int tokenize(const TokenizeFlags& flags) {
-  const auto tokenizer = models::Tokenizer::from_gguf(models::Gguf::open(flags.model.model));
+  const auto tokenizer = models::Tokenizer::load(flags.model.model);
   const std::string text = flags.has_text ? flags.text : read_text("-");
   const std::vector<int32_t> ids = tokenizer->encode(text, {.add_bos = !flags.no_bos, .parse_special = flags.parse_special});
   std::vector<std::string> pieces;

@@ -50,24 +50,24 @@ constexpr auto later = [](const auto& a, const auto& b) {
 };
 }  // namespace
 
-void Merger::push(int32_t left) {
+void Merger::push(const PairTable& pairs, int32_t left) {
   const Symbol& symbol = symbols[static_cast<size_t>(left)];
   if (symbol.next < 0) return;
   const int32_t right_id = symbols[static_cast<size_t>(symbol.next)].id;
-  const PairTable::Entry* entry = pairs_.find(symbol.id, right_id);
+  const PairTable::Entry* entry = pairs.find(symbol.id, right_id);
   if (!entry) return;
   heap_.push_back({entry->rank, left, symbol.id, right_id, entry->merged});
   std::push_heap(heap_.begin(), heap_.end(), later);
 }
 
-void Merger::merge() {
+void Merger::merge(const PairTable& pairs) {
   const auto count = static_cast<int32_t>(symbols.size());
   heap_.clear();
   for (int32_t i = 0; i < count; ++i) {
     symbols[static_cast<size_t>(i)].previous = i - 1;
     symbols[static_cast<size_t>(i)].next = i + 1 < count ? i + 1 : -1;
   }
-  for (int32_t i = 0; i + 1 < count; ++i) push(i);
+  for (int32_t i = 0; i + 1 < count; ++i) push(pairs, i);
   bool changed = false;
   while (!heap_.empty()) {
     std::pop_heap(heap_.begin(), heap_.end(), later);
@@ -82,8 +82,8 @@ void Merger::merge() {
     right.id = gone;
     if (left.next >= 0) symbols[static_cast<size_t>(left.next)].previous = best.left;
     changed = true;
-    if (left.previous >= 0) push(left.previous);
-    push(best.left);
+    if (left.previous >= 0) push(pairs, left.previous);
+    push(pairs, best.left);
   }
   if (changed) std::erase_if(symbols, [](const Symbol& symbol) { return symbol.id == gone; });
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Pair merging, best rank first and leftmost among equals: the core of both tokenizer kinds.
+// Pair merging, best rank first and leftmost among equals: the core of every byte-pair encoding.
 #pragma once
 
 #include <cstddef>
@@ -40,17 +40,15 @@ class PairTable {
 /// Working memory of one thread.
 class Merger {
  public:
-  explicit Merger(const PairTable& pairs) : pairs_(pairs) {}
-  std::vector<Symbol> symbols;  ///< fill id and at, call merge(), read what is left
-  void merge();                 ///< O(n log n)
+  std::vector<Symbol> symbols;         ///< fill id and at, call merge(), read what is left
+  void merge(const PairTable& pairs);  ///< O(n log n)
 
  private:
   struct Candidate {
     uint32_t rank;
     int32_t left, left_id, right_id, merged;
   };
-  void push(int32_t left);
-  const PairTable& pairs_;
+  void push(const PairTable& pairs, int32_t left);
   std::vector<Candidate> heap_;
 };
 

@@ -15,9 +15,16 @@ namespace nibble::models {
 /// A trie; the leftmost match wins, the longest of those that begin there. O(text x longest token) at worst.
 class SpecialTokens {
  public:
+  struct Flags {
+    bool always = false;       ///< also found when the caller does not want control tokens parsed
+    bool single_word = false;  ///< not inside of a word
+    bool left = false, right = false;  ///< takes the white space on that side with it
+  };
+
   SpecialTokens() { roots_.fill(-1); }
-  /// `always`: also found when the caller does not want control tokens parsed.
-  void add(std::string_view text, int32_t id, bool always);
+  /// The first token of a text stays.
+  void add(std::string_view text, int32_t id, Flags flags);
+  bool empty() const { return nodes_.empty(); }
 
   struct Match {
     size_t at;
@@ -32,7 +39,7 @@ class SpecialTokens {
   struct Node {
     int32_t child = -1, sibling = -1, id = -1;
     char byte = 0;
-    bool always = false;
+    Flags flags;
   };
   int32_t child(int32_t node, char byte) const;
   std::array<int32_t, 256> roots_;

@@ -7,11 +7,13 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace nibble::models {
 
 class Gguf;
+struct TextFolder;
 
 struct TextRange {
   size_t begin, end;  ///< bytes [begin, end)
@@ -28,9 +30,15 @@ class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
-  /// Reads tokenizer.ggml.*; throws Error naming the file and key. Kinds: "llama" (SentencePiece BPE with byte
-  /// fallback) and "gpt2" (byte-level BPE, pre-tokenizer by name).
+  /// Reads tokenizer.ggml.*; throws Error naming the file and key. Kinds: "llama" (SentencePiece BPE), "gpt2" (BPE,
+  /// pre-tokenizer by name), "t5" (Unigram), "bert" (WordPiece), "rwkv" (longest match).
   static std::shared_ptr<const Tokenizer> from_gguf(const Gguf& gguf);
+  /// A Hugging Face folder: tokenizer.json, else tokenizer.model (SentencePiece or tiktoken), *.tiktoken, or
+  /// vocab.json with merges.txt, or vocab.txt; and what tokenizer_config.json, generation_config.json and the template
+  /// files say about it. Throws Error naming the file and key.
+  static TextFolder load_folder(const std::string& folder);
+  /// A folder, or a file of any of the kinds above; the files beside it are not read.
+  static std::shared_ptr<const Tokenizer> load(const std::string& path);
 
   /// Bytes for which a byte-level vocabulary has no token are left out, as the models' own tokenizers do. The text may
   /// be any bytes. O(n log n).
@@ -38,11 +46,11 @@ class Tokenizer {
   /// The bytes a token stands for, exactly as they follow in a text (not necessarily whole UTF-8 characters).
   /// Control tokens give "" unless `special`. Throws Error for an id outside the vocabulary.
   virtual std::string piece(int32_t token, bool special = false) const = 0;
-  /// All pieces joined; the space that SentencePiece puts before the first word is dropped.
-  std::string decode(std::span<const int32_t> tokens, bool special = false) const;
+  /// All pieces joined, as the model's tokenizer joins a whole text: the space before the first word is dropped.
+  virtual std::string decode(std::span<const int32_t> tokens, bool special = false) const = 0;
 
   virtual int vocab() const = 0;
-  virtual std::string_view kind() const = 0;                     ///< "llama" or "gpt2"
+  virtual std::string_view kind() const = 0;                     ///< "llama", "gpt2", "t5", "bert", "rwkv"
   virtual std::string_view token_text(int32_t token) const = 0;  ///< as the vocabulary spells it
   virtual bool is_control(int32_t token) const = 0;
   /// Exact text of a control or user-defined token to its id; -1 if there is none.
@@ -57,8 +65,14 @@ class Tokenizer {
  protected:
   int32_t bos_ = -1, eos_ = -1;
   bool add_bos_ = false, add_eos_ = false;
-  bool decode_drops_first_space_ = false;
   std::vector<int32_t> end_tokens_;
+};
+
+/// What a Hugging Face folder says about text.
+struct TextFolder {
+  std::shared_ptr<const Tokenizer> tokenizer;
+  std::string chat_template;  ///< the default one; "" when there is none
+  std::vector<std::pair<std::string, std::string>> chat_templates;  ///< others, by name ("tool_use")
 };
 
 /// Holds back the bytes of a character that is not complete yet.

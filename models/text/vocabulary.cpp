@@ -50,21 +50,6 @@ const T* get(const Gguf& gguf, std::string_view key, std::string_view expected, 
   return data;
 }
 
-int32_t read_id(const Gguf& gguf, std::string_view key, int32_t fallback, const Vocabulary& vocabulary) {
-  const GgufValue* value = gguf.find(key);
-  if (!value) return fallback;
-  int64_t id = -1;
-  if (const auto* u = std::get_if<uint64_t>(&value->data))
-    id = *u <= INT32_MAX ? static_cast<int64_t>(*u) : -1;
-  else if (const auto* i = std::get_if<int64_t>(&value->data))
-    id = *i;
-  else
-    fail(gguf.path(), ": ", key, " has the wrong type; expected an integer");
-  NIBBLE_CHECK(id >= 0 && id < vocabulary.size(), gguf.path(), ": ", key, " is ", id, "; expected a token of the ",
-               vocabulary.size(), " in tokenizer.ggml.tokens");
-  return static_cast<int32_t>(id);
-}
-
 void read_texts(const Gguf& gguf, Vocabulary& vocabulary) {
   using Type = GgufValue::Type;
   constexpr std::string_view key = "tokenizer.ggml.tokens";
@@ -107,28 +92,45 @@ void read_types(const Gguf& gguf, Vocabulary& vocabulary) {
   }
 }
 
-void find_ends(const Gguf& gguf, Vocabulary& vocabulary) {
-  const auto add = [&](int32_t id) {
-    if (id >= 0) vocabulary.ends.push_back(id);
-  };
-  add(vocabulary.eos);
-  for (std::string_view key : {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"})
-    add(read_id(gguf, key, -1, vocabulary));
-  const bool harmony = vocabulary.find("<|return|>") >= 0 && vocabulary.find("<|call|>") >= 0;
-  for (std::string_view text : end_texts) {
-    if (harmony && text == "<|end|>") continue;  // there it ends a part of an answer, not the answer
-    const int32_t id = vocabulary.find(text);
-    if (id < 0) continue;
-    add(id);
-    // Some converters mark these as ordinary text, which would put them into answers.
-    auto& type = vocabulary.types[static_cast<size_t>(id)];
-    if (type == Vocabulary::Type::normal) type = Vocabulary::Type::control;
-  }
-  std::sort(vocabulary.ends.begin(), vocabulary.ends.end());
-  vocabulary.ends.erase(std::unique(vocabulary.ends.begin(), vocabulary.ends.end()), vocabulary.ends.end());
+}  // namespace
+
+void Vocabulary::index() {
+  ids.clear();
+  ids.reserve(texts.size());
+  for (size_t i = 0; i < texts.size(); ++i)
+    if (!texts[i].empty()) ids.emplace(texts[i], static_cast<int32_t>(i));
 }
 
-}  // namespace
+void Vocabulary::find_ends() {
+  const bool harmony = find("<|return|>") >= 0 && find("<|call|>") >= 0;
+  for (std::string_view text : end_texts) {
+    if (harmony && text == "<|end|>") continue;  // there it ends a part of an answer, not the answer
+    const int32_t id = find(text);
+    if (id < 0) continue;
+    ends.push_back(id);
+    // Some converters mark these as ordinary text, which would put them into answers.
+    Type& type = types[static_cast<size_t>(id)];
+    if (type == Type::normal) type = Type::control;
+  }
+  std::erase_if(ends, [](int32_t id) { return id < 0; });
+  std::sort(ends.begin(), ends.end());
+  ends.erase(std::unique(ends.begin(), ends.end()), ends.end());
+}
+
+int32_t read_token_id(const Gguf& gguf, std::string_view key, int32_t fallback, const Vocabulary& vocabulary) {
+  const GgufValue* value = gguf.find(key);
+  if (!value) return fallback;
+  int64_t id = -1;
+  if (const auto* u = std::get_if<uint64_t>(&value->data))
+    id = *u <= INT32_MAX ? static_cast<int64_t>(*u) : -1;
+  else if (const auto* i = std::get_if<int64_t>(&value->data))
+    id = *i;
+  else
+    fail(gguf.path(), ": ", key, " has the wrong type; expected an integer");
+  NIBBLE_CHECK(id >= 0 && id < vocabulary.size(), gguf.path(), ": ", key, " is ", id, "; expected a token of the ",
+               vocabulary.size(), " in tokenizer.ggml.tokens");
+  return static_cast<int32_t>(id);
+}
 
 int spelled_byte(std::string_view text) {
   if (text.size() != 6 || !text.starts_with("<0x") || text[5] != '>') return -1;
@@ -167,15 +169,18 @@ Vocabulary read_vocabulary(const Gguf& gguf, Vocabulary::Bos bos, int32_t defaul
   const auto fallback = [&](int32_t id) {
     return id >= 0 && id < out.size() && out.type(id) != Vocabulary::Type::normal ? id : -1;
   };
-  out.bos = read_id(gguf, "tokenizer.ggml.bos_token_id", fallback(default_bos), out);
-  out.eos = read_id(gguf, "tokenizer.ggml.eos_token_id", fallback(default_eos), out);
-  out.unknown = read_id(gguf, "tokenizer.ggml.unknown_token_id", fallback(default_unknown), out);
+  out.bos = read_token_id(gguf, "tokenizer.ggml.bos_token_id", fallback(default_bos), out);
+  out.eos = read_token_id(gguf, "tokenizer.ggml.eos_token_id", fallback(default_eos), out);
+  out.unknown = read_token_id(gguf, "tokenizer.ggml.unknown_token_id", fallback(default_unknown), out);
   out.add_bos = read_flag(gguf, "tokenizer.ggml.add_bos_token", bos == Vocabulary::Bos::by_default) && out.bos >= 0;
   out.add_eos = read_flag(gguf, "tokenizer.ggml.add_eos_token", false) && out.eos >= 0;
   if (!gguf.find("tokenizer.ggml.token_type"))
     for (int32_t id : {out.bos, out.eos})
       if (id >= 0) out.types[static_cast<size_t>(id)] = Vocabulary::Type::control;
-  find_ends(gguf, out);
+  out.ends = {out.eos};
+  for (std::string_view key : {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"})
+    out.ends.push_back(read_token_id(gguf, key, -1, out));
+  out.find_ends();
   return out;
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a GGUF file says about its tokens, checked.
+// The tokens of a model, and what a GGUF file says about them, checked.
 #pragma once
 
 #include <cstdint>
@@ -31,8 +31,14 @@ struct Vocabulary {
     const auto found = ids.find(text);
     return found == ids.end() ? -1 : found->second;
   }
+  /// Fills ids from texts; the first of equal texts counts, empty ones (holes) do not.
+  void index();
+  /// The known end-of-turn texts join `ends`, which is sorted.
+  void find_ends();
+
   Vocabulary() = default;
   Vocabulary(Vocabulary&&) = default;  // the texts stay where they are, so the views in ids stay good
+  Vocabulary& operator=(Vocabulary&&) = default;
   Vocabulary(const Vocabulary&) = delete;
 };
 
@@ -47,6 +53,8 @@ struct Merge {
   int32_t left, right, merged;
 };
 std::vector<Merge> read_merges(const Gguf& gguf, const Vocabulary& vocabulary);
+/// A token of the vocabulary.
+int32_t read_token_id(const Gguf& gguf, std::string_view key, int32_t fallback, const Vocabulary& vocabulary);
 bool read_flag(const Gguf& gguf, std::string_view key, bool fallback);
 std::string read_text(const Gguf& gguf, std::string_view key, std::string_view fallback);
 /// The byte that "<0xAB>" spells; -1 for any other text.

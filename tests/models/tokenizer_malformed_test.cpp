@@ -34,7 +34,7 @@ GgufWriter without(GgufWriter writer, std::string_view key) {
 
 TEST(TokenizerMalformed, KindsAndKeysMustBeThere) {
   expect_error(without(spm(), "tokenizer.ggml.model"), {"tokenizer.ggml.model", "missing"});
-  expect_error(without(spm(), "tokenizer.ggml.model").str("tokenizer.ggml.model", "bert"), {"'bert'", "llama", "gpt2"});
+  expect_error(without(spm(), "tokenizer.ggml.model").str("tokenizer.ggml.model", "plamo2"), {"'plamo2'", "llama", "gpt2"});
   expect_error(without(spm(), "tokenizer.ggml.model").u32("tokenizer.ggml.model", 1),
                {"tokenizer.ggml.model", "a string"});
   expect_error(without(spm(), "tokenizer.ggml.tokens"), {"tokenizer.ggml.tokens", "missing"});
