@@ -157,7 +157,7 @@ struct Cutter {
     cut(text, stage, first);
   }
 
-  void run(const DigitGroups&, std::string_view text, size_t stage, bool first) {
+  void run(const DigitGroups& groups, std::string_view text, size_t stage, bool first) {
     size_t begin = 0;
     const auto give = [&](size_t end) {
       cut(text.substr(begin, end - begin), stage, first && begin == 0);
@@ -174,6 +174,11 @@ struct Cutter {
       }
       if (digits.empty()) {
         at += front_code_point(text.substr(at)).length;
+        continue;
+      }
+      const bool in_word = end < text.size() && is_word(front_code_point(text.substr(end)).value);
+      if (in_word && !groups.before_words_too) {
+        at = end;
         continue;
       }
       give(at);

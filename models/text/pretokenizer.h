@@ -41,7 +41,9 @@ struct MetaspaceSplit {
 struct SpacePrefix {};
 
 /// Decimal digits in groups of three, counted from the right in each run.
-struct DigitGroups {};
+struct DigitGroups {
+  bool before_words_too = true;  ///< else runs that a letter follows stay as they are
+};
 
 /// Words of one thread, and the texts that some of them lie in.
 struct Words {

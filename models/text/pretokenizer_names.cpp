@@ -45,7 +45,6 @@ constexpr const char* bailing =
 constexpr const char* exaone_moe = CONTRACTION "|" LEAD "(?:\\p{L}\\p{M}*(?: \\p{L}\\p{M}*)*)+|\\p{N}|" SIGNS
                                                "[\\r\\n/]?|\\s*[\\r\\n]|" TRAILING;
 constexpr const char* bloom = " ?[^(\\s|.,!?\\x{2026}\\x{3002}\\x{FF0C}\\x{3001}\\x{964}\\x{6D4}\\x{60C})]+";
-constexpr const char* tiny_aya_digits = "\\d{1,3}(?=(?:\\d{3})*\\b)";
 #define DEEPSEEK_WORDS \
   "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+"
 constexpr const char* deepseek3 = DEEPSEEK_WORDS "| ?[\\p{P}\\p{S}]+[\\r\\n]*|" LINES;
@@ -81,6 +80,8 @@ constexpr const char* falcon_punctuation = "[\\p{P}$+<=>^~|`]+";
 constexpr const char* whole_lines = "[^\\n]+|[\\n]+";
 /// Not a pattern: groups of three digits from the right, which no pattern finds in linear time.
 constexpr const char* digit_groups = "";
+/// The same for `\d{1,3}(?=(?:\d{3})*\b)`, which asks for the end of a word after the digits.
+constexpr const char* word_digit_groups = "#";
 
 using Bits = unsigned;
 constexpr Bits none = 0, whole_words = 1, adds_bos = 2, nfc = 4, adds_separator = 8, raw_text = 16, escapes_spaces = 32,
@@ -117,7 +118,7 @@ const Family families[] = {
     {{"tekken"}, {tekken}, whole_words | adds_bos},
     {{"gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"}, {gpt4o}},
     {{"granite-embed-multi-97m"}, {gpt4o}, whole_words},
-    {{"tiny_aya", "cohere2moe"}, {tiny_aya_digits, gpt4o}},
+    {{"tiny_aya", "cohere2moe"}, {word_digit_groups, gpt4o}},
     {{"youtu"}, {youtu_scripts, youtu}, whole_words},
     {{"kimi-k2"}, {kimi}},
     {{"superbpe"}, {"\\p{N}+", digit_groups}},
@@ -156,8 +157,8 @@ NamedPreTokenizer named_pretokenizer(std::string_view name) {
   const Family& family = find_family(name);
   NamedPreTokenizer out;
   for (const char* pattern : family.patterns) {
-    if (*pattern == '\0')
-      out.steps.add(DigitGroups{});
+    if (pattern == digit_groups || pattern == word_digit_groups)
+      out.steps.add(DigitGroups{pattern == digit_groups});
     else
       out.steps.add(RegexSplit{Regex(pattern), SplitBehavior::isolated, false});
   }

@@ -188,10 +188,8 @@ TEST(TokenizerBpe, MatchesNaiveMergingOnRandomWords) {
   }
 }
 
-const std::vector<std::string_view> pre_names = pretokenizer_names();
-
 TEST(TokenizerBpe, EveryTextRoundTripsWithEveryPreTokenizer) {
-  for (const std::string_view view : pre_names) {
+  for (const std::string_view view : pretokenizer_names()) {
     const std::string name(view);
     if (name == "whitespace") continue;  // drops the spaces
     const auto t = load(tiny_bpe({"a a", "\xC4\xA0 \xC4\xA0", "7 7"}).writer("gpt2").str("tokenizer.ggml.pre", name));
@@ -217,7 +215,7 @@ TEST(TokenizerBpe, EveryTextRoundTripsWithEveryPreTokenizer) {
 }
 
 TEST(TokenizerBpe, NoTextTakesQuadraticTimeWithAnyPreTokenizer) {
-  for (const std::string_view view : pre_names) {
+  for (const std::string_view view : pretokenizer_names()) {
     const std::string name(view);
     if (name == "whitespace") continue;  // drops the spaces
     const PreTokenizer pre(name);
