@@ -149,9 +149,10 @@ std::unique_ptr<Pipeline> read_gpt2_files(const std::string& vocab, const std::s
   add_regex(*parts, qwen ? qwen2_pattern : gpt2_pattern);
   BpeOptions options;
   options.byte_level = true;
-  for (const char* text : {"<|endoftext|>", "<s>", "</s>", "<pad>", "<unk>", "<mask>"}) {
-    const int32_t id = vocabulary.find(text);
-    if (id < 0) continue;
+  // "</s>" and the like may be ordinary tokens: only what the configuration names is more than that.
+  for (const auto& text : {std::optional<std::string>("<|endoftext|>"), config.bos, config.eos, config.unknown}) {
+    const int32_t id = text ? vocabulary.find(*text) : -1;
+    if (id < 0 || vocabulary.type(id) == Type::control) continue;
     vocabulary.types[static_cast<size_t>(id)] = Type::control;
     parts->added.push_back({id, {}, false});
   }
