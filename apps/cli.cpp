@@ -32,6 +32,7 @@ constexpr Command commands[] = {
     {"eval", "Run given tokens and save the logits", setup_eval},
     {"perplexity", "Measure the perplexity of a text", setup_perplexity},
     {"bench", "Measure the speed of prompts and generation", setup_bench},
+    {"quantize", "Write a model file in fewer bits", setup_quantize},
     {"kernels", "List, emit and disassemble the generated kernels", setup_kernels},
 };
 

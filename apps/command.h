@@ -28,6 +28,7 @@ Action setup_tokenize(CLI::App& app);
 Action setup_eval(CLI::App& app);
 Action setup_perplexity(CLI::App& app);
 Action setup_bench(CLI::App& app);
+Action setup_quantize(CLI::App& app);
 Action setup_kernels(CLI::App& app);
 /// `run` for files of one architecture.
 Action setup_demo(CLI::App& app, const std::string& arch);

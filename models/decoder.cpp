@@ -7,6 +7,7 @@
 
 #include "models/builder.h"
 #include "tensor/check.h"
+#include "tensor/op.h"
 
 namespace nibble::models {
 
@@ -95,7 +96,7 @@ std::span<const float> Engine::run(std::span<const Row> rows) {
 }
 
 void Engine::run_chunk(std::span<const Row> rows, int logit_rows, float* logits) {
-  Plan& compiled = plan(static_cast<int>(rows.size()), logit_rows);
+  CachedPlan& compiled = cached_plan(static_cast<int>(rows.size()), logit_rows);
   ids_.clear(), positions_.clear(), sequences_.clear(), logit_rows_.clear(), inputs_.clear();
   for (const Row& row : rows) {
     if (row.logits) logit_rows_.push_back(static_cast<int32_t>(ids_.size()));
@@ -113,29 +114,63 @@ void Engine::run_chunk(std::span<const Row> rows, int logit_rows, float* logits)
     inputs_.push_back(cache_->v_pages(layer));
   }
   const Tensor out({{logit_rows, model_->config.vocab}, DType::f32}, logits);
-  compiled.run(*pool_, inputs_, std::span(&out, logit_rows > 0 ? 1u : 0u));
+  if (!compiled.tapped.empty()) return run_tapped(compiled, out);
+  compiled.plan.run(*pool_, inputs_, std::span(&out, logit_rows > 0 ? 1u : 0u));
 }
 
-Plan Engine::compile(int rows, int logit_rows) const {
-  const Graph graph = Builder::build(*model_->arch, model_->config, model_->weights,
-                                     {.rows = rows, .logit_rows = logit_rows, .sequences = cache_->sequences(),
-                                      .max_pages = cache_->max_pages(), .pages = cache_->pages(), .cache = cache_->type()});
-  return Plan::compile(graph, {.max_isa = options_.max_isa, .threads = pool_->size()});
+void Engine::run_tapped(CachedPlan& compiled, const Tensor& logits) {
+  std::vector<Tensor> out;
+  if (logits.desc.shape[0] > 0) out.push_back(logits);
+  std::vector<Buffer> memory;
+  for (const Tapped& tapped : compiled.tapped) {
+    memory.emplace_back(bytes(tapped.desc));
+    out.emplace_back(tapped.desc, memory.back().data());
+  }
+  compiled.plan.run(*pool_, inputs_, out);
+  const size_t first = out.size() - compiled.tapped.size();
+  for (size_t i = 0; i < compiled.tapped.size(); ++i) tap_(compiled.tapped[i].weights, out[first + i]);
 }
 
-Plan& Engine::plan(int rows, int logit_rows) {
+void Engine::set_tap(Tap tap) {
+  tap_ = std::move(tap);
+  plans_.clear();
+}
+
+Engine::CachedPlan Engine::compile(int rows, int logit_rows) const {
+  Graph graph = Builder::build(*model_->arch, model_->config, model_->weights,
+                               {.rows = rows, .logit_rows = logit_rows, .sequences = cache_->sequences(),
+                                .max_pages = cache_->max_pages(), .pages = cache_->pages(), .cache = cache_->type()});
+  std::map<int32_t, Tapped> tapped;
+  if (tap_)
+    for (const Node& node : graph.nodes) {
+      if (node.op->name != "matmul" || !graph.is_constant(node.in[1])) continue;
+      const Value x = node.in[0];
+      tapped[x.id].desc = graph.desc(x);
+      tapped[x.id].weights.push_back(graph.value_names[node.in[1].id]);
+    }
+  std::vector<Tapped> results;
+  for (auto& [id, tap] : tapped) {
+    graph.output(Value{id});
+    results.push_back(std::move(tap));
+  }
+  return {Plan::compile(graph, {.max_isa = options_.max_isa, .threads = pool_->size()}), 0, std::move(results)};
+}
+
+Plan& Engine::plan(int rows, int logit_rows) { return cached_plan(rows, logit_rows).plan; }
+
+Engine::CachedPlan& Engine::cached_plan(int rows, int logit_rows) {
   NIBBLE_CHECK(rows >= 1 && rows <= options_.chunk && logit_rows >= 0 && logit_rows <= rows, "no plan for ", rows,
                " rows with ", logit_rows, " rows of logits: chunks have at most ", options_.chunk);
   auto it = plans_.find({rows, logit_rows});
   if (it == plans_.end()) {
-    Plan compiled = compile(rows, logit_rows);
-    compiled.set_profile(profile_);
-    it = plans_.emplace(std::pair(rows, logit_rows), CachedPlan{std::move(compiled), uses_ + 1}).first;
+    CachedPlan compiled = compile(rows, logit_rows);
+    compiled.plan.set_profile(profile_);
+    it = plans_.emplace(std::pair(rows, logit_rows), std::move(compiled)).first;
     it->second.used = ++uses_;
     evict();
   }
   it->second.used = ++uses_;
-  return it->second.plan;
+  return it->second;
 }
 
 /// Decode shapes (at most one row per sequence) and whole chunks stay; the others go, least recently used first.

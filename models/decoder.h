@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -86,19 +87,30 @@ class Engine {
   /// "avx2, 2 threads; 120 of 121 matmuls per token in gemm_i8_q4s_...; attention in ...": what decoding runs on, for
   /// start-up.
   std::string kernels_line();
+  /// What every matmul reads, from now on: called after each chunk with inputs, f32 (rows, k), and the weights that
+  /// they are multiplied with ("blk.3.q.weight"). Slow and large: for calibration. An empty function ends it.
+  using Tap = std::function<void(std::span<const std::string> weights, const Tensor& x)>;
+  void set_tap(Tap tap);
   uint64_t memory_bytes() const;     ///< KV cache and arenas
   /// Of all plans from now on (Plan::set_profile); no plan is dropped while one is set, as its events point into plans.
   void set_profile(Profile* profile);
 
  private:
+  struct Tapped {
+    std::vector<std::string> weights;
+    TensorDesc desc;
+  };
   struct CachedPlan {
     Plan plan;
     uint64_t used = 0;
+    std::vector<Tapped> tapped;  ///< results after the logits
   };
   void check(std::span<const Row> rows) const;
   void reserve(std::span<const Row> rows);
   void run_chunk(std::span<const Row> rows, int logit_rows, float* logits);
-  Plan compile(int rows, int logit_rows) const;
+  CachedPlan compile(int rows, int logit_rows) const;
+  void run_tapped(CachedPlan& plan, const Tensor& logits);
+  CachedPlan& cached_plan(int rows, int logit_rows);
   void evict();
 
   std::shared_ptr<const Model> model_;
@@ -113,6 +125,7 @@ class Engine {
   std::vector<Tensor> inputs_;
   std::vector<float> logits_;
   Profile* profile_ = nullptr;
+  Tap tap_;
 };
 
 }  // namespace nibble::models

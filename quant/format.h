@@ -74,6 +74,11 @@ const QuantFormat& find_format(std::string_view name);
 std::span<const BlockType* const> all_block_types();
 /// nullptr when unknown.
 const BlockType* find_block_type(uint32_t gguf_id);
+/// Our own block types, "q4_g64": symmetric, one group a block. GGUF has no ids for them; docs/formats.md says how they
+/// stand in a file. encode is null: see quant/fit.h.
+std::span<const BlockType* const> native_block_types();
+const BlockType* find_native_type(std::string_view name);  ///< nullptr when unknown
+inline constexpr uint32_t native_gguf_id = 24;             ///< that of I8, the type their bytes are stored under
 /// int8 values of the 16 codes of QuantLayout::codebook (1-based).
 std::span<const int8_t, 16> codebook(int index);
 

@@ -11,6 +11,7 @@
 #include <utf8proc.h>
 
 #include "models/io/gguf_types.h"
+#include "models/io/gguf_writer.h"
 
 namespace nibble::models {
 
@@ -232,17 +233,48 @@ void GgufParser::parse_value() {
   values_.emplace_back(std::move(key), std::move(value));
 }
 
+void GgufParser::parse_native_types() {
+  const GgufValue* list = value(native_types_key);
+  if (list == nullptr) return;
+  item_ = message("key '", native_types_key, "'");
+  const auto* names = std::get_if<std::vector<std::string>>(&list->data);
+  if (names == nullptr) bad("expected an array of strings");
+  for (const std::string& type_name : *names) {
+    const quant::BlockType* type = quant::find_native_type(type_name);
+    if (type == nullptr) bad("block type '", printable(type_name), "' is not known: the file may need a newer version");
+    for (const quant::BlockType* other : native_types_)
+      if (other == type) bad("block type '", type_name, "' is there twice");
+    native_types_.push_back(type);
+  }
+}
+
+const quant::BlockType* GgufParser::native_type(uint32_t& rank, uint64_t (&sizes)[4]) const {
+  if (native_types_.empty()) return nullptr;
+  for (const quant::BlockType* type : native_types_) {
+    if (rank < 3 || sizes[0] != type->block_bytes) continue;
+    if (sizes[1] > static_cast<uint64_t>(std::numeric_limits<int64_t>::max() / type->block_elements)) bad("dimension 1 is too large");
+    sizes[0] = sizes[1] * static_cast<uint64_t>(type->block_elements);
+    sizes[1] = sizes[2], sizes[2] = rank > 3 ? sizes[3] : 0, sizes[3] = 0;
+    --rank;
+    return type;
+  }
+  bad("dimensions of type I8 begin with ", sizes[0], ", of ", rank, ": expected the bytes of a block of one of the types in ",
+      native_types_key, ", blocks per row, rows");
+}
+
 void GgufParser::parse_tensor() {
   item_ = "tensor " + std::to_string(tensors_.size());
   GgufTensor tensor;
   tensor.file = file_;
   tensor.name = take_name("the tensor's name", max_tensor_name_bytes);
   item_ = "tensor '" + printable(tensor.name) + "'";
-  const auto rank = take<uint32_t>("the number of dimensions");
+  auto rank = take<uint32_t>("the number of dimensions");
   if (rank < 1 || rank > 4) bad(rank, " dimensions: expected 1 to 4");
   uint64_t sizes[4] = {}, elements = 1;
+  for (uint32_t i = 0; i < rank; ++i) sizes[i] = take<uint64_t>("a dimension");
+  const auto id = take<uint32_t>("the type");
+  if (id == quant::native_gguf_id) tensor.type = native_type(rank, sizes);
   for (uint32_t i = 0; i < rank; ++i) {
-    sizes[i] = take<uint64_t>("a dimension");
     if (sizes[i] == 0 || sizes[i] > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
       bad("dimension ", i, " is ", static_cast<int64_t>(sizes[i]), ": expected at least 1");
     if (__builtin_mul_overflow(elements, sizes[i], &elements) ||
@@ -251,8 +283,7 @@ void GgufParser::parse_tensor() {
   }
   for (uint32_t i = rank; i-- > 0;) tensor.shape.push_back(static_cast<int64_t>(sizes[i]));
 
-  const auto id = take<uint32_t>("the type");
-  tensor.type = quant::find_block_type(id);
+  if (tensor.type == nullptr) tensor.type = quant::find_block_type(id);
   if (tensor.type == nullptr) {
     const GgufTypeName known = gguf_type_name(id);
     if (known.name.empty()) bad("unknown type id ", id);
@@ -302,6 +333,7 @@ void GgufParser::parse() {
   parse_header();
   values_.reserve(static_cast<size_t>(value_count_));
   for (uint64_t i = 0; i < value_count_; ++i) parse_value();
+  parse_native_types();
   tensors_.reserve(static_cast<size_t>(tensor_count_));
   for (uint64_t i = 0; i < tensor_count_; ++i) parse_tensor();
   item_ = "header";

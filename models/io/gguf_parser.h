@@ -30,6 +30,9 @@ class GgufParser {
   void parse_array(GgufValue& value);
   template <class T>
   void parse_numbers(GgufValue& value);
+  void parse_native_types();
+  /// If the dimensions, as in the file, are those of one of our own types: the type, and the dimensions it stands for.
+  const quant::BlockType* native_type(uint32_t& rank, uint64_t (&sizes)[4]) const;
   void parse_tensor();
   void place_tensors();
   GgufValue::Type take_type();
@@ -56,6 +59,7 @@ class GgufParser {
   uint64_t tensor_count_ = 0, value_count_ = 0, array_elements_ = 0, alignment_ = 32;
   std::vector<std::pair<std::string, GgufValue>> values_;
   std::vector<GgufTensor> tensors_;
+  std::vector<const quant::BlockType*> native_types_;
 };
 
 }  // namespace nibble::models

@@ -21,7 +21,7 @@ Outcome nibble(const std::string& arguments, const std::string& program = "nibbl
 
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
-const std::array<std::string, 8> subcommands = {"run", "chat", "inspect", "tokenize", "eval", "perplexity", "bench", "kernels"};
+const std::array<std::string, 9> subcommands = {"run", "chat", "inspect", "tokenize", "eval", "perplexity", "bench", "quantize", "kernels"};
 
 std::string tiny_model() {
   const std::filesystem::path folder = NIBBLE_SOURCE_DIR "/models/tiny";

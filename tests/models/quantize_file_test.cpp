@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+// Model files rewritten in fewer bits, and how our own block types stand in GGUF.
+#include "models/quantize_file.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "models/generate.h"
+#include "models/io/gguf_writer.h"
+#include "tensor/check.h"
+#include "tests/support/gguf_writer.h"
+#include "tests/support/tiny_model.h"
+
+namespace nibble::models {
+namespace {
+
+const std::string austen = NIBBLE_SOURCE_DIR "/models/tiny/austen.gguf";
+
+std::string error_of(const std::string& path) {
+  try {
+    Gguf::open(path);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(QuantizeFile, KeepsKeysAndReadsBackAsTheTypesItWrote) {
+  const test::TempDir dir;
+  QuantizeOptions options;
+  options.threads = 1;
+  options.matrices = &find_quantize_type("q4_g64");
+  options.embedding = &find_quantize_type("q6_g64");
+  const QuantizeReport report = quantize_file(austen, dir / "small.gguf", options);
+  const Gguf before = Gguf::open(austen), after = Gguf::open(dir / "small.gguf");
+  EXPECT_GT(report.quantised, 0);
+  EXPECT_LT(report.bytes_out, report.bytes_in);
+  EXPECT_LT(report.squared_error, 0.02 * report.squares);
+  ASSERT_EQ(after.tensors().size(), before.tensors().size());
+  EXPECT_TRUE(after.warnings().empty());
+  int own = 0;
+  for (const GgufTensor& tensor : after.tensors()) {
+    EXPECT_EQ(tensor.shape, before.tensor(tensor.name)->shape);
+    own += quant::find_native_type(tensor.type_name()) != nullptr;
+  }
+  EXPECT_EQ(own, report.quantised);
+  for (const auto& [key, value] : before.values()) {
+    if (key == "general.file_type" || key == "general.alignment") continue;
+    ASSERT_NE(after.find(key), nullptr) << key;
+    EXPECT_EQ(after.find(key)->data, value.data) << key;
+    EXPECT_EQ(after.find(key)->type, value.type) << key;
+  }
+  Engine engine(Model::load(dir / "small.gguf"), {.threads = 1});
+  GenerateOptions generate;
+  generate.sampler.temperature = 0;
+  generate.max_tokens = 2;
+  EXPECT_EQ(Session(engine).generate(engine.model().tokenizer->encode("It was"), generate).generated_tokens, 2);
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir.path()), {}), 1) << "nothing is left but the file";
+}
+
+TEST(QuantizeFile, CalibratesOnAText) {
+  const test::TempDir dir;
+  test::tiny_llama().save(dir / "model.gguf");
+  std::string text;
+  for (int i = 0; i < 200; ++i) text += "abc de ";
+  CalibrateOptions options;
+  options.threads = 1;
+  options.context = 32;
+  options.chunks = 2;
+  options.feedback_inputs = 32;
+  const auto model = Model::load(dir / "model.gguf");
+  const Calibration calibration = calibrate(model, model->tokenizer->encode(text), options);
+  for (const char* name : {"blk.0.q.weight", "blk.1.down.weight", "embedding.weight"}) {
+    const auto found = calibration.find(name);
+    ASSERT_NE(found, calibration.end()) << name;
+    const bool down = std::string_view(name).find("down") != std::string_view::npos;
+    EXPECT_EQ(found->second->squares.size(), down ? 48u : 32u);
+    EXPECT_EQ(found->second->feedback.size(), down ? 0u : 32u * 32u) << "only of inputs small enough";
+    for (float square : found->second->squares) EXPECT_GE(square, 0);
+  }
+  EXPECT_EQ(calibration.find("blk.0.q.weight")->second, calibration.find("blk.0.k.weight")->second) << "they read the same";
+  EXPECT_THROW(calibrate(model, std::vector<int32_t>(31, 5), options), Error);
+}
+
+TEST(QuantizeFile, RefusesUnknownTypesAndLeavesNothing) {
+  EXPECT_THROW(find_quantize_type("q4_k"), Error);
+  EXPECT_THROW(find_quantize_type("f16"), Error);
+  const test::TempDir dir;
+  EXPECT_THROW(quantize_file(dir / "none.gguf", dir / "out.gguf", {}), Error);
+  EXPECT_FALSE(std::filesystem::exists(dir / "out.gguf"));
+}
+
+/// One matrix (3, 128) of q4_g64 blocks.
+test::GgufWriter native_file(std::vector<uint64_t> shape = {3, 2, 34}) {
+  test::GgufWriter writer;
+  writer.str("general.architecture", "llama");
+  writer.strs(native_types_key, {"q6_g64", "q4_g64"});
+  writer.tensor("w", std::move(shape), quant::native_gguf_id, std::string(3 * 2 * 34, '\0'));
+  return writer;
+}
+
+TEST(NativeGguf, SaysWhatIsWrong) {
+  const test::TempDir dir;
+  const std::string path = dir / "a.gguf";
+  native_file().save(path);
+  const Gguf good = Gguf::open(path);
+  EXPECT_EQ(good.tensor("w")->type_name(), "q4_g64");
+  EXPECT_EQ(good.tensor("w")->shape, (Shape{3, 128}));
+  const auto bad = [&](test::GgufWriter writer, const char* what) {
+    writer.save(path);
+    const std::string error = error_of(path);
+    EXPECT_NE(error.find(what), std::string::npos) << error;
+  };
+  bad(native_file({3, 4, 17}), "dimensions of type I8 begin with 17");
+  bad(native_file({6, 34}), "dimensions of type I8 begin with 34, of 2");
+  bad(native_file({3, 0, 34}), "is 0: expected at least 1");
+  bad(native_file({3, uint64_t{1} << 60, 34}), "dimension 1 is too large");
+  bad(native_file({3, uint64_t{1} << 57, 34}), "dimension 1 is too large");
+  bad(native_file({3, uint64_t{1} << 56, 34}), "2^63");
+  bad(native_file({uint64_t{1} << 50, 2, 34}), "beyond the file");
+  bad(native_file({3, 3, 34}), "beyond the file");
+  test::GgufWriter unknown = native_file();
+  unknown.values.clear();
+  unknown.strs(native_types_key, {"q4_g64", "q3_g999"});
+  bad(unknown, "'q3_g999' is not known");
+  unknown.values.clear();
+  unknown.strs(native_types_key, {"q4_g64", "q4_g64"});
+  bad(unknown, "is there twice");
+  unknown.values.clear();
+  unknown.u32(native_types_key, 4);
+  bad(unknown, "expected an array of strings");
+  unknown.values.clear();
+  bad(unknown, "type i8 (id 24) is not supported yet");
+}
+
+}  // namespace
+}  // namespace nibble::models
