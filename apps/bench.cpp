@@ -16,6 +16,7 @@
 #include "apps/bench_table.h"
 #include "apps/command.h"
 #include "apps/flags.h"
+#include "apps/roofline.h"
 #include "apps/terminal.h"
 #include "jit/peak.h"
 #include "tensor/check.h"
@@ -30,8 +31,8 @@ struct BenchFlags {
   ModelFlags model;
   std::vector<int> prompts = {512}, generates = {128}, depths = {0}, threads;
   int repetitions = 5;
-  std::string output = "md", trace;
-  bool profile = false, explain = false, no_peak = false;
+  std::string output = "md", trace, roofline_svg;
+  bool roofline = false, profile = false, explain = false, no_peak = false;
 };
 
 /// Rows of arbitrary tokens at positions [begin, begin + count), the last one with logits.
@@ -72,18 +73,26 @@ class Peaks {
   /// Tokens/s if generation only read the weights at full bandwidth, and prompts only multiplied at the integer peak;
   /// 0 where there is no such peak (generic code).
   double speed(const models::Model& model, const BenchRow& row) {
-    if (row.generate > 0) {
-      const auto [found, fresh] = bandwidths_.try_emplace(row.threads);
-      if (fresh) found->second = jit::measure_read_bandwidth(row.threads);
-      return found->second / static_cast<double>(model.bytes_per_token);
-    }
-    if (isa_ == Isa::generic || !supported(isa_)) return 0;
-    const auto [found, fresh] = operations_.try_emplace(row.threads);
-    if (fresh) found->second = jit::measure_int8_peak(isa_, row.threads);
-    return found->second / (2.0 * static_cast<double>(model.macs_per_token));
+    if (row.generate > 0) return bandwidth(row.threads) / static_cast<double>(model.bytes_per_token);
+    return int8_peak(row.threads) / (2.0 * static_cast<double>(model.macs_per_token));
+  }
+  Roofs roofs(int threads) {
+    const bool known = isa_ != Isa::generic && supported(isa_);
+    return {bandwidth(threads), int8_peak(threads), known ? jit::measure_f32_peak(isa_, threads) : 0};
   }
 
  private:
+  double bandwidth(int threads) {
+    const auto [found, fresh] = bandwidths_.try_emplace(threads);
+    if (fresh) found->second = jit::measure_read_bandwidth(threads);
+    return found->second;
+  }
+  double int8_peak(int threads) {
+    if (isa_ == Isa::generic || !supported(isa_)) return 0;
+    const auto [found, fresh] = operations_.try_emplace(threads);
+    if (fresh) found->second = jit::measure_int8_peak(isa_, threads);
+    return found->second;
+  }
   Isa isa_;
   std::map<int, double> bandwidths_, operations_;
 };
@@ -104,7 +113,8 @@ class Bench {
                                : flags_.output == "json" ? BenchFormat::json
                                                          : BenchFormat::csv;
     put(bench_table(rows_, format) + profiles_);
-    if (!flags_.trace.empty()) save_trace();
+    if (!flags_.trace.empty()) save(flags_.trace, trace_.dump());
+    if (!flags_.roofline_svg.empty()) save(flags_.roofline_svg, roofline_svg(rooflines_));
     return 0;
   }
 
@@ -139,7 +149,8 @@ class Bench {
       const int rows = prompt > 0 ? std::min(prompt, engine.chunk()) : 1;
       put("plan of " + row.test() + "\n" + engine.plan(rows, 1).explain() + "\n");
     }
-    const bool profiled = flags_.profile || !flags_.trace.empty();
+    const bool roofline = flags_.roofline || !flags_.roofline_svg.empty();
+    const bool profiled = flags_.profile || roofline || !flags_.trace.empty();
     Profile profile;
     if (profiled) profile.reserve(profile_events);
     measure(engine, row, flags_.repetitions, profiled ? &profile : nullptr);
@@ -147,6 +158,7 @@ class Bench {
     const std::string title = row.test() + ", " + std::to_string(threads) + " threads";
     if (flags_.profile) profiles_ += "\n" + title + "\n" + profile.table();
     if (!flags_.trace.empty()) add_trace(title, profile);
+    if (roofline) add_roofline(title, engine, row, profile);
     if (!flags_.no_peak) row.peak = peaks_.speed(*model_, row);
     std::fprintf(stderr, "%s, %d threads: %.2f tokens/s\n", row.test().c_str(), threads, row.speeds().back());
     rows_.push_back(row);
@@ -164,12 +176,21 @@ class Bench {
     }
   }
 
-  void save_trace() const {
-    std::FILE* out = std::fopen(flags_.trace.c_str(), "wb");
-    NIBBLE_CHECK(out != nullptr, "cannot write ", flags_.trace, ": ", std::strerror(errno));
-    const std::string text = trace_.dump();
+  void add_roofline(const std::string& title, models::Engine& engine, const BenchRow& row, const Profile& profile) {
+    const int rows = std::max(1, std::min(row.prompt, engine.chunk()));
+    NIBBLE_CHECK(row.prompt % rows == 0, "--roofline: a prompt of ", row.prompt, " tokens is neither one chunk of at most ",
+                 engine.chunk(), " nor a multiple of it");
+    const double attended = row.depth + (row.prompt + row.generate) / 2.0;
+    const double positions = attended + (row.prompt > 0 ? rows / 2.0 : 0);
+    rooflines_.push_back(make_roofline(title, peaks_.roofs(row.threads), engine.plan(rows, 1), profile, positions, attended));
+    if (flags_.roofline) profiles_ += "\n" + roofline_table(rooflines_.back());
+  }
+
+  static void save(const std::string& path, const std::string& text) {
+    std::FILE* out = std::fopen(path.c_str(), "wb");
+    NIBBLE_CHECK(out != nullptr, "cannot write ", path, ": ", std::strerror(errno));
     const bool written = std::fwrite(text.data(), 1, text.size(), out) == text.size();
-    NIBBLE_CHECK(std::fclose(out) == 0 && written, "cannot write ", flags_.trace);
+    NIBBLE_CHECK(std::fclose(out) == 0 && written, "cannot write ", path);
   }
 
   static constexpr size_t profile_events = 1 << 18;
@@ -178,6 +199,7 @@ class Bench {
   Isa isa_;
   Peaks peaks_;
   std::string profiles_;
+  std::vector<Roofline> rooflines_;
   nlohmann::json trace_;
   std::vector<BenchRow> rows_;
 };
@@ -202,6 +224,8 @@ Action setup_bench(CLI::App& app) {
   app.add_flag("--no-peak", flags->no_peak, "Do not measure the machine's own limits");
   app.add_flag("--profile", flags->profile, "A table of times by kernel and operation")->group("Where time goes");
   app.add_option("--trace", flags->trace, "Save a Chrome trace of every node")->type_name("FILE")->group("Where time goes");
+  app.add_flag("--roofline", flags->roofline, "What each operation reaches of the bound that limits it")->group("Where time goes");
+  app.add_option("--roofline-svg", flags->roofline_svg, "The same as a picture")->type_name("FILE")->group("Where time goes");
   app.add_flag("--explain", flags->explain, "Which kernel runs each node, and why no other")->group("Where time goes");
   app.footer("Generation is compared with the measured read bandwidth (weights read per token), prompts with the measured\n"
              "8-bit integer peak (two operations per weight and token).\n\nExample:\n  nibble bench -m model.gguf -p 512 -n 128 -t 1,2");

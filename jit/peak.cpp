@@ -18,6 +18,9 @@ namespace {
 struct PeakKey {
   Isa isa;
 };
+struct FloatPeakKey {
+  Isa isa;
+};
 struct PeakArgs {
   int64_t count = 0;
 };
@@ -28,7 +31,7 @@ constexpr int64_t read_bytes_per_loop = 512;
 // Twelve independent sums: enough for the latency of every inner product (at most 5 cycles, two a cycle).
 class PeakEmitter : public Generator {
  public:
-  explicit PeakEmitter(Isa isa_wanted) : Generator(isa_wanted) {
+  PeakEmitter(Isa isa_wanted, bool floats) : Generator(isa_wanted), floats_(floats) {
     prologue();
     mov(rax, arg(rdi, &PeakArgs::count));
     for (int i = 0; i < vector_count(); ++i) zero(vec(i));
@@ -43,7 +46,9 @@ class PeakEmitter : public Generator {
 
  private:
   void dot(const Xbyak::Xmm& sum, int i) {
-    if (isa() == Isa::avx2) {
+    if (floats_) {
+      vfmadd231ps(sum, vec(14), vec(15));
+    } else if (isa() == Isa::avx2) {
       const Xbyak::Xmm product = vec(12 + i % 2);
       vpmaddubsw(product, vec(14), vec(15));
       vpaddw(sum, sum, product);
@@ -53,6 +58,7 @@ class PeakEmitter : public Generator {
       vpdpbusd(sum, vec(14), vec(15));
     }
   }
+  bool floats_;
 };
 
 struct ReadKey {
@@ -117,10 +123,19 @@ double measure_read_bandwidth(int threads) {
 
 double measure_int8_peak(Isa isa, int threads) {
   NIBBLE_CHECK(isa != Isa::generic && supported(isa), "int8 peak of ", name(isa), ": not supported by this CPU");
-  const Code& code = code_cache().get(PeakKey{isa}, [&] { return PeakEmitter(isa).finish("peak_int8"); });
+  const Code& code = code_cache().get(PeakKey{isa}, [&] { return PeakEmitter(isa, false).finish("peak_int8"); });
   ThreadPool pool(threads);
   constexpr int64_t loops = 20000;
   const double operations = (isa == Isa::avx512vnni ? 128.0 : 64.0) * dots_per_loop * loops * threads;
+  return best_of(20, [&] { return operations / seconds(pool, [&](const Worker&) { code(PeakArgs{loops}); }); });
+}
+
+double measure_f32_peak(Isa isa, int threads) {
+  NIBBLE_CHECK(isa != Isa::generic && supported(isa), "f32 peak of ", name(isa), ": not supported by this CPU");
+  const Code& code = code_cache().get(FloatPeakKey{isa}, [&] { return PeakEmitter(isa, true).finish("peak_f32"); });
+  ThreadPool pool(threads);
+  constexpr int64_t loops = 20000;
+  const double operations = (isa == Isa::avx512vnni ? 32.0 : 16.0) * dots_per_loop * loops * threads;
   return best_of(20, [&] { return operations / seconds(pool, [&](const Worker&) { code(PeakArgs{loops}); }); });
 }
 

@@ -15,4 +15,7 @@ double measure_read_bandwidth(int threads);
 /// The CPU must support `isa`.
 double measure_int8_peak(Isa isa, int threads);
 
+/// The same for f32: multiply-adds of the widest registers of `isa`.
+double measure_f32_peak(Isa isa, int threads);
+
 }  // namespace nibble::jit
