@@ -77,8 +77,9 @@ class Peaks {
     return int8_peak(row.threads) / (2.0 * static_cast<double>(model.macs_per_token));
   }
   Roofs roofs(int threads) {
-    const bool known = isa_ != Isa::generic && supported(isa_);
-    return {bandwidth(threads), int8_peak(threads), known ? jit::measure_f32_peak(isa_, threads) : 0};
+    const auto [found, fresh] = float_operations_.try_emplace(threads);
+    if (fresh && isa_ != Isa::generic && supported(isa_)) found->second = jit::measure_f32_peak(isa_, threads);
+    return {bandwidth(threads), int8_peak(threads), found->second};
   }
 
  private:
@@ -94,7 +95,7 @@ class Peaks {
     return found->second;
   }
   Isa isa_;
-  std::map<int, double> bandwidths_, operations_;
+  std::map<int, double> bandwidths_, operations_, float_operations_;
 };
 
 class Bench {
