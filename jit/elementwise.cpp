@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// add, mul, silu, gelu, gelu_tanh, relu, softmax of f32 rows.
+// add, mul, silu, gelu, gelu_tanh, relu, tanh, clamp, softmax of f32 rows.
 #include <limits>
 
 #include "jit/float_kernels.h"
@@ -19,8 +19,8 @@ using Binary = __m256 (*)(__m256, __m256);
 inline __m256 sum_of(__m256 a, __m256 b) { return _mm256_add_ps(a, b); }
 inline __m256 product_of(__m256 a, __m256 b) { return _mm256_mul_ps(a, b); }
 
-template <Unary f>
-void run_unary(const void*, const KernelArgs& args) {
+template <class Function>
+void map(const KernelArgs& args, Function f) {
   const RowView x = row_view(args.in[0]), y = row_view(args.out);
   const Part part = split_elements(args.worker, x.rows, x.columns);
   for (int64_t r = part.row_begin; r < part.row_end; ++r) {
@@ -31,6 +31,27 @@ void run_unary(const void*, const KernelArgs& args) {
       vec::store(to + j, count, f(vec::load(from + j, count)));
     }
   }
+}
+
+template <Unary f>
+void run_unary(const void*, const KernelArgs& args) {
+  map(args, f);
+}
+
+struct ClampState {
+  float limit;
+};
+
+struct Clamp {
+  __m256 limit;
+  // a NaN in the second operand of min and max is kept
+  __m256 operator()(__m256 x) const {
+    return _mm256_min_ps(limit, _mm256_max_ps(_mm256_sub_ps(_mm256_setzero_ps(), limit), x));
+  }
+};
+
+void run_clamp(const void* opaque, const KernelArgs& args) {
+  map(args, Clamp{_mm256_set1_ps(static_cast<const ClampState*>(opaque)->limit)});
 }
 
 template <Binary f>
@@ -101,6 +122,11 @@ Bound bind_softmax(const Call& call) {
   return {run_softmax, std::move(state), 0, "f32"};
 }
 
+Bound bind_clamp(const Call& call) {
+  auto state = std::make_shared<ClampState>(ClampState{static_cast<float>(call.attrs().f("limit"))});
+  return {run_clamp, std::move(state), 0, "f32"};
+}
+
 }  // namespace
 
 void register_elementwise() {
@@ -110,6 +136,8 @@ void register_elementwise() {
   register_kernel({"gelu_avx2", "gelu", Isa::avx2, rejects, cost, bind<run_unary<vec::gelu>>});
   register_kernel({"gelu_tanh_avx2", "gelu_tanh", Isa::avx2, rejects, cost, bind<run_unary<vec::gelu_tanh>>});
   register_kernel({"relu_avx2", "relu", Isa::avx2, rejects, cost, bind<run_unary<vec::relu>>});
+  register_kernel({"tanh_avx2", "tanh", Isa::avx2, rejects, cost, bind<run_unary<vec::tanh>>});
+  register_kernel({"clamp_avx2", "clamp", Isa::avx2, rejects, cost, bind_clamp});
   register_kernel({"softmax_avx2", "softmax", Isa::avx2, rejects, cost, bind_softmax});
 }
 

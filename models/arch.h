@@ -15,14 +15,17 @@ namespace nibble::models {
 class Builder;
 
 enum class Pairing : unsigned char { halves, interleaved };  ///< (i, i + r/2) or (2i, 2i + 1)
+enum class Act : unsigned char { silu, gelu, gelu_tanh, relu };  ///< gelu is the exact one, by erf
 
 /// Rotary embedding scaling; `type` none leaves the rest unused.
 struct RopeScaling {
-  enum class Type : unsigned char { none, linear, llama3, yarn } type = Type::none;
+  enum class Type : unsigned char { none, linear, llama3, yarn, longrope } type = Type::none;
   float factor = 1;
   float low_freq_factor = 1, high_freq_factor = 4;  ///< llama3
-  int original_context = 0;                         ///< llama3, yarn
-  float attention_factor = 1, beta_fast = 32, beta_slow = 1;  ///< yarn
+  int original_context = 0;                         ///< llama3, yarn, longrope
+  float attention_factor = 1;                       ///< yarn, longrope: of cosines and sines
+  float beta_fast = 32, beta_slow = 1;              ///< yarn
+  std::vector<float> short_factors, long_factors;   ///< longrope, unless the file has them as tensors
 };
 
 /// Sizes and constants of one model.
@@ -35,6 +38,18 @@ struct Config {
   float rope_theta = 10000, norm_eps = 1e-5f;
   Pairing pairing = Pairing::halves;
   RopeScaling rope_scaling;
+  Act act = Act::silu;                ///< of the MLP
+  std::vector<bool> full_attention;   ///< by layer: sees all positions in spite of `window`; empty: none does
+  std::vector<bool> no_rope;          ///< by layer: without rope; empty: none is
+  float local_rope_theta = 0;         ///< base for the layers with the window, never scaled; 0: rope_theta, as for all
+  float attention_scale = 0;          ///< of scores; 0: 1 / sqrt(head_dim)
+  float attention_softcap = 0, logit_softcap = 0;  ///< 0: none
+  float embedding_scale = 1, residual_scale = 1, logit_scale = 1;
+  float alibi_bias = 0, alibi_scale = 1;  ///< ALiBi's maximal bias, 0: no ALiBi; the slopes are multiplied by the scale
+  float clip_qkv = 0;                 ///< q, k and v are clamped to +- this; 0: not
+  bool parallel_residual = false;     ///< attention and MLP read the same x
+  bool post_norm = false;             ///< norms stand behind the residual
+  bool unit_head = false;             ///< rows of the output matrix are divided by their length
   int value_size() const { return value_dim > 0 ? value_dim : head_dim; }
 };
 
@@ -55,6 +70,7 @@ struct Arch {
   /// Reads and checks the numbers; throws Error naming the key.
   Config (*config)(const Metadata&) = nullptr;
   std::vector<Name> names;
+  Value (*embed)(Builder&) = nullptr;           ///< -> (m, width); nullptr: Builder::embedding()
   Value (*block)(Builder&, Value x) = nullptr;  ///< (m, width) -> (m, width)
   Value (*head)(Builder&, Value x) = nullptr;   ///< rows asked for: (r, width) -> (r, vocab)
 };

@@ -2,9 +2,13 @@
 #include "models/builder.h"
 
 #include <cmath>
+#include <cstring>
+#include <memory>
 #include <vector>
 
+#include "models/config.h"
 #include "models/kv_cache.h"
+#include "tensor/buffer.h"
 #include "tensor/check.h"
 #include "tensor/op.h"
 
@@ -16,7 +20,7 @@ struct Builder::Impl {
   const Weights& weights;
   Graph graph;
   int layer = -1;
-  Value ids, positions, sequence, page_table, logit_rows, rope_table;
+  Value ids, positions, sequence, page_table, logit_rows, rope_table, local_rope_table, slopes;
   std::vector<Value> k_pages, v_pages;
 
   std::string node(std::string_view name) const { return layer < 0 ? std::string(name) : message("blk.", layer, ".", name); }
@@ -53,11 +57,33 @@ struct Builder::Impl {
     if (const Tensor* bias = find(name, {n}, ".bias")) in.push_back(constant(name, ".bias", *bias));
     return graph.add(op(op_name), in, {{"eps", double{config.norm_eps}}}, node(name));
   }
+  bool layer_is(const std::vector<bool>& layers) const { return !layers.empty() && layers[static_cast<size_t>(layer)]; }
+  bool windowed() const { return config.window > 0 && !layer_is(config.full_attention); }
   Value rope(Value x, std::string_view name) {
     const char* pairing = config.pairing == Pairing::halves ? "halves" : "interleaved";
-    return graph.add(op("rope"), {x, rope_table}, {{"head_dim", int64_t{config.head_dim}}, {"pairing", std::string(pairing)}},
-                     node(name) + ".rope");
+    const bool local = config.local_rope_theta > 0 && windowed();
+    return graph.add(op("rope"), {x, local ? local_rope_table : rope_table},
+                     {{"head_dim", int64_t{config.head_dim}}, {"pairing", std::string(pairing)}}, node(name) + ".rope");
   }
+  /// A constant that the graph owns.
+  Value values(std::string_view name, const Shape& shape, std::span<const float> data) {
+    auto buffer = std::make_shared<Buffer>(data.size_bytes());
+    std::memcpy(buffer->data(), data.data(), data.size_bytes());
+    const Tensor tensor({shape, DType::f32}, buffer->data());
+    graph.owned.push_back(std::move(buffer));
+    return graph.constant(node(name), tensor);
+  }
+  Value scale(Value x, float factor, std::string_view name) {
+    return factor == 1 ? x : graph.add(op("mul"), {x, values(name, {}, {&factor, 1})}, {}, node(name));
+  }
+  Value softcap(Value x, float cap, std::string_view name) {
+    if (cap == 0) return x;
+    return scale(graph.add(op("tanh"), {scale(x, 1 / cap, name)}, {}, node(name)), cap, name);
+  }
+  Value clip(Value x) {
+    return config.clip_qkv == 0 ? x : graph.add(op("clamp"), {x}, {{"limit", double{config.clip_qkv}}}, node("clip"));
+  }
+  Value heads_norm(Value x, std::string_view name, const AttentionOptions& options);
   Value act(Value x, Act act) {
     static constexpr std::string_view names[] = {"silu", "gelu", "gelu_tanh", "relu"};
     const std::string_view name = names[static_cast<size_t>(act)];
@@ -65,7 +91,7 @@ struct Builder::Impl {
   }
 
   void inputs(const Sizes& sizes);
-  Value embed();
+  void position_tables(int64_t context);
 };
 
 void Builder::Impl::inputs(const Sizes& s) {
@@ -80,24 +106,52 @@ void Builder::Impl::inputs(const Sizes& s) {
   }
 }
 
-Value Builder::Impl::embed() {
-  const Tensor& table = need("embedding", {config.vocab, config.width});
-  return graph.add(op("embedding"), {ids, constant("embedding", ".weight", table)}, {}, "embedding");
+void Builder::Impl::position_tables(int64_t context) {
+  if (config.alibi_bias > 0) slopes = values("alibi_slopes", {config.heads}, alibi_slopes(config));
+  if (config.rope_dim == 0) return;
+  const auto table = [&](Value frequencies, float factor, std::string_view name) {
+    return graph.add(op("rope_table"), {positions, frequencies}, {{"attention_factor", double{factor}}}, std::string(name));
+  };
+  // optional tensors that no block reads, so their shape is checked here
+  for (std::string_view name : {"rope_factors", "rope_factors_short", "rope_factors_long"})
+    find(name, {config.rope_dim / 2}, ".weight");
+  const RopeScaling& scaling = config.rope_scaling;
+  const bool beyond = scaling.type == RopeScaling::Type::longrope && context > scaling.original_context;
+  rope_table = table(graph.constant("rope_frequencies", weights.rope_frequencies(beyond)), scaling.attention_factor, "rope_table");
+  if (config.local_rope_theta == 0) return;
+  Config local = config;
+  local.rope_theta = config.local_rope_theta;
+  local.rope_scaling = {};
+  local_rope_table = table(values("local_rope_frequencies", {config.rope_dim / 2}, rope_frequencies(local, {})), 1, "local_rope_table");
+}
+
+/// x (m, heads * head_dim), normalized.
+Value Builder::Impl::heads_norm(Value x, std::string_view name, const AttentionOptions& options) {
+  if (options.qk_norm == Norm::none || weights.find(name, layer) == nullptr) return x;
+  const std::string_view op_name = options.qk_norm == Norm::rms ? "rms_norm" : "layer_norm";
+  if (options.qk_norm_rows) return norm(op_name, x, name);
+  const int64_t m = graph.desc(x).shape[0], width = graph.desc(x).shape[1], d = config.head_dim;
+  x = graph.add(op("reshape"), {x}, {{"rank", int64_t{3}}, {"d0", m}, {"d1", width / d}, {"d2", d}}, node(name) + ".heads");
+  if (weights.find(name, layer)->desc.shape.rank() == 1) {
+    x = norm(op_name, x, name);
+  } else {
+    x = graph.add(op(op_name), {x}, {{"eps", double{config.norm_eps}}}, node(name));
+    x = graph.add(op("mul"), {x, constant(name, ".weight", need(name, {width / d, d}))}, {}, node(name) + ".weights");
+  }
+  return graph.add(op("reshape"), {x}, {{"rank", int64_t{2}}, {"d0", m}, {"d1", width}}, node(name) + ".rows");
 }
 
 Graph Builder::build(const Arch& arch, const Config& config, const Weights& weights, const Sizes& sizes) {
   Impl impl{.arch = arch, .config = config, .weights = weights, .graph = {}, .ids = {}, .positions = {}, .sequence = {},
-            .page_table = {}, .logit_rows = {}, .rope_table = {}, .k_pages = {}, .v_pages = {}};
+            .page_table = {}, .logit_rows = {}, .rope_table = {}, .local_rope_table = {}, .slopes = {}, .k_pages = {},
+            .v_pages = {}};
   impl.inputs(sizes);
-  if (config.rope_dim > 0) {
-    // an optional tensor that no block reads, so its shape is checked here
-    impl.find("rope_factors", {config.rope_dim / 2}, ".weight");
-    impl.rope_table = impl.graph.add(
-        op("rope_table"), {impl.positions, impl.graph.constant("rope_frequencies", weights.rope_frequencies())},
-        {{"attention_factor", double{config.rope_scaling.attention_factor}}}, "rope_table");
-  }
+  impl.position_tables(int64_t{sizes.max_pages} * KvCache::page_tokens);
   Builder builder(impl);
-  Value x = impl.embed();
+  Value x = arch.embed != nullptr ? arch.embed(builder) : builder.embedding();
+  const Shape expected = {sizes.rows, config.width};
+  NIBBLE_CHECK(impl.graph.desc(x).shape == expected, weights.where("embedding", -1), ": expected rows of ", config.width,
+               " values, found ", impl.graph.desc(x).shape[-1]);
   for (impl.layer = 0; impl.layer < config.layers; ++impl.layer) x = arch.block(builder, x);
   impl.layer = -1;
   if (sizes.logit_rows > 0) {
@@ -120,25 +174,45 @@ Value Builder::linear(Value x, std::string_view weight) {
 }
 
 Value Builder::add(Value a, Value b) { return impl_.graph.add(op("add"), {a, b}, {}, impl_.node("add")); }
+Value Builder::scale(Value x, float factor) { return impl_.scale(x, factor, "scale"); }
+bool Builder::has(std::string_view weight) const { return impl_.weights.find(weight, impl_.layer) != nullptr; }
+
+Value Builder::embedding() {
+  const Tensor* table = impl_.weights.find("embedding", -1);
+  NIBBLE_CHECK(table != nullptr, "architecture ", impl_.arch.name, " lists no weight 'embedding'");
+  const Tensor& checked = impl_.need("embedding", {impl_.config.vocab, table->desc.shape[-1]});
+  const Value x = impl_.graph.add(op("embedding"), {impl_.ids, impl_.constant("embedding", ".weight", checked)}, {}, "embedding");
+  return impl_.scale(x, impl_.config.embedding_scale, "embedding_scale");
+}
+
+Value Builder::position_embedding() {
+  const Tensor& table = impl_.need("position_embedding", {impl_.config.context, impl_.config.width});
+  return impl_.graph.add(op("embedding"), {impl_.positions, impl_.constant("position_embedding", ".weight", table)}, {},
+                         "position_embedding");
+}
 
 Value Builder::attention(Value x, const AttentionOptions& options) {
   const Config& c = impl_.config;
-  Value q = impl_.linear(x, options.q, int64_t{c.heads} * c.head_dim);
-  Value k = impl_.linear(x, options.k, int64_t{c.kv_heads} * c.head_dim);
-  Value v = impl_.linear(x, options.v, int64_t{c.kv_heads} * c.value_size());
-  if (options.rope && c.rope_dim > 0) {
-    q = impl_.rope(q, options.q);
-    k = impl_.rope(k, options.k);
+  Value q = impl_.clip(impl_.linear(x, "q", int64_t{c.heads} * c.head_dim));
+  Value k = impl_.clip(impl_.linear(x, "k", int64_t{c.kv_heads} * c.head_dim));
+  const Value v = impl_.clip(impl_.linear(x, "v", int64_t{c.kv_heads} * c.value_size()));
+  q = impl_.heads_norm(q, "q_norm", options);
+  k = impl_.heads_norm(k, "k_norm", options);
+  if (c.rope_dim > 0 && !impl_.layer_is(c.no_rope)) {
+    q = impl_.rope(q, "q");
+    k = impl_.rope(k, "k");
   }
-  const double scale = options.scale > 0 ? double{options.scale} : 1 / std::sqrt(double(c.head_dim));
-  const int window = options.window > 0 ? options.window : c.window;
-  Value y = impl_.graph.add(
-      op("attention"),
-      {q, k, v, impl_.positions, impl_.sequence, impl_.page_table, impl_.k_pages[impl_.layer], impl_.v_pages[impl_.layer]},
-      {{"heads", int64_t{c.heads}}, {"kv_heads", int64_t{c.kv_heads}}, {"scale", scale}, {"window", int64_t{window}},
-       {"softcap", double{options.softcap}}},
+  const double scale = c.attention_scale > 0 ? double{c.attention_scale} : 1 / std::sqrt(double(c.head_dim));
+  std::vector<Value> in = {q, k, v, impl_.positions, impl_.sequence, impl_.page_table, impl_.k_pages[impl_.layer],
+                           impl_.v_pages[impl_.layer]};
+  if (c.alibi_bias > 0) in.push_back(impl_.slopes);
+  const Value y = impl_.graph.add(
+      op("attention"), in,
+      {{"heads", int64_t{c.heads}}, {"kv_heads", int64_t{c.kv_heads}}, {"scale", scale},
+       {"window", int64_t{impl_.windowed() ? c.window : 0}}, {"softcap", double{c.attention_softcap}},
+       {"slopes", int64_t{c.alibi_bias > 0}}},
       impl_.node("attention"));
-  return impl_.linear(y, options.o, c.width);
+  return impl_.linear(y, "o", c.width);
 }
 
 Value Builder::mlp(Value x, Act act) {
@@ -154,8 +228,10 @@ Value Builder::mlp_gated(Value x, Act act) {
 }
 
 Value Builder::logits(Value x) {
+  const Config& c = impl_.config;
   const bool tied = impl_.weights.find("output", -1) == nullptr;
-  return impl_.linear(x, tied ? "embedding" : "output", impl_.config.vocab, "output");
+  x = impl_.linear(x, tied ? "embedding" : "output", c.vocab, "output");
+  return impl_.softcap(impl_.scale(x, c.logit_scale, "logit_scale"), c.logit_softcap, "logit_softcap");
 }
 
 }  // namespace nibble::models

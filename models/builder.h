@@ -12,14 +12,14 @@
 
 namespace nibble::models {
 
-enum class Act : unsigned char { silu, gelu, gelu_tanh, relu };
+enum class Norm : unsigned char { none, rms, layer };
 
+/// What the configuration does not say; window, rope, ALiBi, scale and soft cap are Config's.
 struct AttentionOptions {
-  bool rope = true;          ///< with Config::pairing, rope_dim and rope_scaling
-  int window = 0;            ///< 0: Config::window
-  float scale = 0;           ///< 0: 1 / sqrt(head_dim)
-  float softcap = 0;
-  std::string_view q = "q", k = "k", v = "v", o = "o";
+  /// Of q and k before the rope, by "q_norm" and "k_norm" if the file has them: over each head, with one weight vector for
+  /// all heads or one for each.
+  Norm qk_norm = Norm::none;
+  bool qk_norm_rows = false;  ///< over all heads at once
 };
 
 class Builder {
@@ -40,12 +40,20 @@ class Builder {
   Value layer_norm(Value x, std::string_view weight);
   Value linear(Value x, std::string_view weight);
   Value add(Value a, Value b);
+  Value scale(Value x, float factor);
+  bool has(std::string_view weight) const;  ///< for weights that the architecture lists as optional
+
+  /// Rows of the matrix "embedding" times Config::embedding_scale.
+  Value embedding();
+  /// Rows of the matrix "position_embedding", learned positions.
+  Value position_embedding();
+  /// With the weights q, k, v, o.
   Value attention(Value x, const AttentionOptions& options = {});
   /// down(act(up(x)))
   Value mlp(Value x, Act act);
   /// down(act(gate(x)) * up(x))
   Value mlp_gated(Value x, Act act);
-  /// The output matrix "output"; the token embedding when the file ties them.
+  /// The output matrix "output", the token embedding when the file ties them; then Config::logit_scale and logit_softcap.
   Value logits(Value x);
 
  private:

@@ -2,8 +2,10 @@
 #include "models/config.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
+#include <nlohmann/json.hpp>
 #include <numbers>
 
 #include "tensor/check.h"
@@ -27,35 +29,105 @@ float read_float(const Metadata& m, std::string_view keys, double fallback, doub
   return static_cast<float>(m.get_float(keys, fallback, low, high));
 }
 
+/// Where files keep a number of the rope's scaling.
+std::string scaling_keys(std::string_view key) {
+  std::string keys;
+  for (std::string_view place : {"rope.scaling.", "rope_scaling.", "rope_parameters.", "rope_parameters.full_attention."})
+    keys += message(keys.empty() ? "" : "|", place, key);
+  return keys;
+}
+
 RopeScaling::Type scaling_type(const Metadata& m) {
-  const std::string type = m.get_string(
-      "rope.scaling.type|rope_scaling.rope_type|rope_scaling.type|rope_parameters.rope_type", m.has("rope.scale_linear") ? "linear" : "none");
+  const std::string type = m.get_string("rope.scaling.type|" + scaling_keys("rope_type") + "|rope_scaling.type",
+                                        m.has("rope.scale_linear")           ? "linear"
+                                        : m.has("rope.scaling.attn_factor") ? "longrope"  // GGUF files of phi3
+                                                                             : "none");
   if (type == "none" || type == "default") return RopeScaling::Type::none;
   if (type == "linear") return RopeScaling::Type::linear;
   if (type == "llama3") return RopeScaling::Type::llama3;
   if (type == "yarn") return RopeScaling::Type::yarn;
-  fail(m.file(), ": rope.scaling.type: expected none, linear, llama3 or yarn, found '", type, "'");
+  if (type == "longrope" || type == "su") return RopeScaling::Type::longrope;
+  fail(m.file(), ": rope.scaling.type: expected none, linear, llama3, yarn or longrope, found '", type, "'");
+}
+
+std::vector<float> factors(const Metadata& m, std::string_view key) {
+  std::vector<float> result;
+  const std::string keys = scaling_keys(key);
+  const nlohmann::json* list = m.find(keys);
+  if (list == nullptr) return result;
+  for (const nlohmann::json& item : *list) {
+    NIBBLE_CHECK(item.is_number() && item.get<double>() > 0, m.file(), ": key '", key, "': expected positive numbers");
+    result.push_back(item.get<float>());
+  }
+  return result;
+}
+
+/// What cosines and sines are multiplied by.
+float attention_factor(const Metadata& m, const RopeScaling& s, int context) {
+  const bool gguf = m.source() == Metadata::Source::gguf;
+  const double given = gguf ? 0 : m.get_float(scaling_keys("attention_factor"), 0, 0, 1e3);
+  if (given > 0) return static_cast<float>(given);
+  const float written = gguf ? read_float(m, "rope.scaling.attn_factor", 0, 0, 1e3) : 0;
+  if (s.type == RopeScaling::Type::yarn)
+    return (s.factor > 1 ? 0.1f * std::log(s.factor) + 1 : 1.0f) * (written > 0 ? written : 1);
+  if (s.type != RopeScaling::Type::longrope) return 1;
+  if (written > 0) return written;
+  const float factor = s.factor > 1 ? s.factor : static_cast<float>(context) / static_cast<float>(s.original_context);
+  return factor <= 1 ? 1 : std::sqrt(1 + std::log(factor) / std::log(static_cast<float>(s.original_context)));
 }
 
 RopeScaling read_rope_scaling(const Metadata& m, int context) {
   RopeScaling s;
   s.type = scaling_type(m);
   if (s.type == RopeScaling::Type::none) return s;
-  s.factor = static_cast<float>(m.need_float("rope.scaling.factor|rope.scale_linear|rope_scaling.factor|rope_parameters.factor", 1e-3, 1e6));
-  s.low_freq_factor = read_float(m, "rope.scaling.low_freq_factor|rope_scaling.low_freq_factor|rope_parameters.low_freq_factor", 1, 1e-3, 1e6);
-  s.high_freq_factor = read_float(m, "rope.scaling.high_freq_factor|rope_scaling.high_freq_factor|rope_parameters.high_freq_factor", 4, 1e-3, 1e6);
+  const bool longrope = s.type == RopeScaling::Type::longrope;
+  const std::string factor = scaling_keys("factor") + "|rope.scale_linear";
+  s.factor = static_cast<float>(longrope ? m.get_float(factor, 1, 1e-3, 1e6) : m.need_float(factor, 1e-3, 1e6));
+  s.low_freq_factor = read_float(m, scaling_keys("low_freq_factor"), 1, 1e-3, 1e6);
+  s.high_freq_factor = read_float(m, scaling_keys("high_freq_factor"), 4, 1e-3, 1e6);
   NIBBLE_CHECK(s.low_freq_factor < s.high_freq_factor, m.file(), ": rope.scaling.low_freq_factor ", s.low_freq_factor,
                " is not below rope.scaling.high_freq_factor ", s.high_freq_factor);
-  s.original_context = read_int(m, "rope.scaling.original_context_length|rope_scaling.original_max_position_embeddings|"
-                                "rope_parameters.original_max_position_embeddings", context, 1, max_context);
-  s.beta_fast = read_float(m, "rope.scaling.yarn_beta_fast|rope_scaling.beta_fast|rope_parameters.beta_fast", 32, 1e-3, 1e6);
-  s.beta_slow = read_float(m, "rope.scaling.yarn_beta_slow|rope_scaling.beta_slow|rope_parameters.beta_slow", 1, 1e-3, 1e6);
-  if (s.type == RopeScaling::Type::yarn) {
-    const float temperature = s.factor > 1 ? 0.1f * std::log(s.factor) + 1 : 1.0f;
-    s.attention_factor = temperature * read_float(m, "rope.scaling.attn_factor", 1, 1e-3, 1e3);
-  }
+  s.original_context = read_int(m, "rope.scaling.original_context_length|" + scaling_keys("original_max_position_embeddings") +
+                                "|original_max_position_embeddings", context, 1, max_context);
+  s.beta_fast = read_float(m, "rope.scaling.yarn_beta_fast|" + scaling_keys("beta_fast"), 32, 1e-3, 1e6);
+  s.beta_slow = read_float(m, "rope.scaling.yarn_beta_slow|" + scaling_keys("beta_slow"), 1, 1e-3, 1e6);
+  s.short_factors = factors(m, "short_factor");
+  s.long_factors = factors(m, "long_factor");
+  s.attention_factor = attention_factor(m, s, context);
   return s;
 }
+
+Act read_act(const Metadata& m, Act fallback) {
+  constexpr std::string_view keys = "hidden_activation|hidden_act|activation_function|activation";
+  if (!m.has(keys)) return fallback;
+  const std::string name = m.need_string(keys);
+  if (name == "silu" || name == "swish") return Act::silu;
+  if (name == "gelu") return Act::gelu;
+  if (name == "gelu_new" || name == "gelu_pytorch_tanh" || name == "gelu_fast" || name == "gelu_tanh") return Act::gelu_tanh;
+  if (name == "relu") return Act::relu;
+  fail(m.file(), ": key '", keys, "': expected silu, gelu, gelu_new, gelu_pytorch_tanh, gelu_fast or relu, found '",
+       printable(name), "'");
+}
+
+/// By layer; `every` > 0: each every-th one where the file does not say.
+std::vector<bool> read_full_attention(const Metadata& m, int layers, int every) {
+  const nlohmann::json* kinds = m.find("attention.sliding_window_pattern|layer_types|sliding_window_pattern");
+  std::vector<bool> full;
+  if (kinds != nullptr && kinds->is_array()) {
+    NIBBLE_CHECK(kinds->size() == static_cast<size_t>(layers), m.file(), ": layer_types: expected ", layers,
+                 " entries, found ", kinds->size());
+    for (const nlohmann::json& kind : *kinds)
+      full.push_back(kind.is_string() ? kind == "full_attention" : kind == false || kind == 0);
+    return full;
+  }
+  if (kinds != nullptr) every = read_int(m, "attention.sliding_window_pattern|sliding_window_pattern", max_layers);
+  const int first_sliding = read_int(m, "max_window_layers", 0, 0, max_layers);
+  for (int i = 0; i < layers; ++i) full.push_back(i < first_sliding || (every > 0 && (i + 1) % every == 0));
+  return full;
+}
+
+
+}  // namespace
 
 void check_heads(const Metadata& m, const Config& c) {
   NIBBLE_CHECK(c.heads % c.kv_heads == 0, m.file(), ": attention.head_count_kv: expected a divisor of head_count ",
@@ -64,32 +136,63 @@ void check_heads(const Metadata& m, const Config& c) {
                ": rope.dimension_count: expected an even number up to the head size ", c.head_dim, ", found ", c.rope_dim);
 }
 
-}  // namespace
-
-Config read_config(const Metadata& m) {
+Config read_config(const Metadata& m, const ConfigDefaults& defaults) {
   Config c;
-  c.layers = read_int(m, "block_count|num_hidden_layers|n_layer", max_layers);
-  c.width = read_int(m, "embedding_length|hidden_size|n_embd", max_width);
-  c.heads = read_int(m, "attention.head_count|num_attention_heads|n_head", max_heads);
+  c.layers = read_int(m, "block_count|num_hidden_layers|n_layer|n_layers|num_layers", max_layers);
+  c.width = read_int(m, "embedding_length|hidden_size|n_embd|d_model", max_width);
+  c.heads = read_int(m, "attention.head_count|num_attention_heads|n_head|n_heads", max_heads);
   c.kv_heads = read_int(m, "attention.head_count_kv|num_key_value_heads", c.heads, 1, max_heads);
-  if (!m.has("attention.key_length|head_dim"))
+  if (!m.has("attention.key_length|head_dim|kv_channels"))
     NIBBLE_CHECK(c.width % c.heads == 0, m.file(), ": attention.head_count: expected a divisor of embedding_length ",
                  c.width, ", found ", c.heads);
-  c.head_dim = read_int(m, "attention.key_length|head_dim", std::max(1, c.width / c.heads), 1, max_width);
+  c.head_dim = read_int(m, "attention.key_length|head_dim|kv_channels", std::max(1, c.width / c.heads), 1, max_width);
   const int value_dim = read_int(m, "attention.value_length", c.head_dim, 1, max_width);
   NIBBLE_CHECK(value_dim == c.head_dim, m.file(), ": attention.value_length: expected the key length ", c.head_dim,
                ", found ", value_dim);
-  c.ffn = read_int(m, "feed_forward_length|intermediate_size|n_inner", max_width * 8);
-  c.context = read_int(m, "context_length|max_position_embeddings|n_positions", max_context);
-  c.vocab = read_int(m, "vocab_size", 0, 0, max_vocab);
+  constexpr std::string_view ffn_keys = "feed_forward_length|intermediate_size|n_inner|ffn_hidden_size|ffn_dim";
+  c.ffn = !m.has(ffn_keys) && defaults.ffn > 0 ? defaults.ffn * c.width : read_int(m, ffn_keys, max_width * 8);
+  constexpr std::string_view context_keys =
+      "context_length|max_position_embeddings|n_positions|seq_length|max_seq_len|model_max_length";
+  c.context = !m.has(context_keys) && defaults.context > 0 ? defaults.context : read_int(m, context_keys, max_context);
+  c.vocab = read_int(m, "vocab_size|padded_vocab_size", 0, 0, max_vocab);
   c.window = read_int(m, "attention.sliding_window|sliding_window", 0, 0, std::numeric_limits<int>::max());
-  c.rope_dim = read_int(m, "rope.dimension_count|rotary_dim", c.head_dim, 0, max_width);
-  c.rope_theta = read_float(m, "rope.freq_base|rope_theta|rope_parameters.rope_theta", 10000, 1, 1e12);
+  if (!m.get_bool("use_sliding_window", true)) c.window = 0;
+  const float part = read_float(m, "partial_rotary_factor|rotary_pct|rope_pct|rope_parameters.partial_rotary_factor",
+                                double{defaults.rotary_part}, 0, 1);
+  c.rope_dim = read_int(m, "rope.dimension_count|rotary_dim", static_cast<int>(part * static_cast<float>(c.head_dim)), 0, max_width);
+  c.rope_theta = read_float(m, "rope.freq_base|rope_theta|rotary_emb_base|rope_parameters.rope_theta|"
+                            "rope_parameters.full_attention.rope_theta", 10000, 1, 1e12);
   c.rope_scaling = read_rope_scaling(m, c.context);
+  c.full_attention = read_full_attention(m, c.layers, defaults.full_attention_every);
+  c.act = read_act(m, defaults.act);
+  c.parallel_residual = m.get_bool("use_parallel_residual", defaults.parallel_residual);
+  c.attention_softcap = read_float(m, "attn_logit_softcapping", 0, 0, 1e6);
+  c.logit_softcap = read_float(m, "final_logit_softcapping", 0, 0, 1e6);
   const int64_t experts = m.get_int("expert_count", 0, 0, std::numeric_limits<int>::max());
   NIBBLE_CHECK(experts == 0, m.file(), ": expert_count: expected 0 (no mixture of experts), found ", experts);
   check_heads(m, c);
   return c;
+}
+
+std::vector<bool> read_layers(const Metadata& m, std::string_view keys, int layers, int every) {
+  std::vector<bool> result;
+  const nlohmann::json* list = m.find(keys);
+  for (int i = 0; list == nullptr && i < layers; ++i) result.push_back((i + 1) % every != 0);
+  if (list == nullptr) return result;
+  NIBBLE_CHECK(list->is_array() && list->size() == static_cast<size_t>(layers), m.file(), ": key '", keys,
+               "': expected a list of ", layers, " flags");
+  for (const nlohmann::json& item : *list) result.push_back(item != 0 && item != false);
+  return result;
+}
+
+std::vector<float> alibi_slopes(const Config& c) {
+  const int power = static_cast<int>(std::bit_floor(static_cast<unsigned>(c.heads)));
+  std::vector<float> slopes;
+  for (int i = 1; i <= power; ++i) slopes.push_back(c.alibi_scale * std::exp2(-c.alibi_bias * static_cast<float>(i) / static_cast<float>(power)));
+  // the heads beyond a power of two take every other slope of twice as many heads
+  for (int i = 1; power + (i + 1) / 2 <= c.heads; i += 2)
+    slopes.push_back(c.alibi_scale * std::exp2(-c.alibi_bias * static_cast<float>(i) / static_cast<float>(2 * power)));
+  return slopes;
 }
 
 namespace {
@@ -135,6 +238,7 @@ std::vector<float> rope_frequencies(const Config& c, std::span<const float> fact
     } else {
       switch (c.rope_scaling.type) {
         case RopeScaling::Type::none: break;
+        case RopeScaling::Type::longrope: break;  // factors only
         case RopeScaling::Type::linear: f /= c.rope_scaling.factor; break;
         case RopeScaling::Type::llama3: f = llama3_frequency(c.rope_scaling, f); break;
         case RopeScaling::Type::yarn: f = yarn_frequency(c, f, i); break;

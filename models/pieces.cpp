@@ -71,6 +71,13 @@ void alternate(Slice& slice, const Context& c) {
   select_block(slice, c, {1, 1}, index, slice.rows() / 2);
 }
 
+void after_two(Slice& slice, const Context& c) {
+  c.check(slice.rows() > 2, "expected more than 2 rows, found ", slice.rows());
+  select(slice, {{2, slice.rows() - 2}});
+}
+
+void unit_head(Slice& slice, const Context& c) { slice.unit_rows = c.config.unit_head; }
+
 template <bool to_halves>
 void reorder_heads(Slice& slice, const Context& c) {
   const int64_t head = c.config.head_dim, pairs = c.config.rope_dim / 2;
@@ -112,7 +119,7 @@ constexpr Piece pieces_list[] = {
     {"group_k", grouped<1>},   {"group_v", grouped<2>},  {"first_half", half<0>},  {"second_half", half<1>},
     {"even", alternate<0>},    {"odd", alternate<1>},    {"to_halves", reorder_heads<true>},
     {"to_pairs", reorder_heads<false>},                  {"experts", experts},     {"transpose", transpose},
-    {"plus_one", plus_one},
+    {"plus_one", plus_one},    {"after_two", after_two},  {"unit_head", unit_head},
 };
 
 const Piece& find_piece(std::string_view name, const std::string& where) {

@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 // Pieces: named ways in which one tensor of a file is several weights, or the same weight in another order. An
 // architecture names them behind a path: "transformer.h.{}.attn.c_attn#transpose,q". Several are applied from left to
-// right. They only choose and order rows (blocks of quantised rows stay as they are), but for `transpose` and
-// `plus_one`, which need elements that are not quantised. A bias goes through the same pieces as its weight.
+// right. They only choose and order rows (blocks of quantised rows stay as they are), but for `transpose`,
+// `plus_one` and `unit_head`, which need elements that are not quantised. A bias goes through the same pieces as its weight.
 //
 //   q k v                      of rows [q; k; v]: heads, kv_heads and kv_heads times head_dim
 //   group_q group_k group_v    of kv_heads groups of rows [q heads of the group, k, v]; with kv_heads == heads that is
 //                              [q k v] per head
 //   first_half second_half     of rows [a; b]
 //   even odd                   of rows a b a b ...
+//   after_two                  all but the first two rows
 //   to_halves                  of each head, the first rope_dim rows: pairs (2i, 2i + 1) become (i, i + rope_dim / 2)
 //   to_pairs                   the inverse of to_halves
 //   experts                    of (experts, n, k): one matrix per expert; of (experts, n): one vector
+//                              (also for norms with weights of their own for each head)
 //   transpose                  of (k, n), the weight (n, k); biases pass
 //   plus_one                   1 is added to each element of a vector
+//   unit_head                  if Config::unit_head, each row is divided by its length
 #pragma once
 
 #include <cstdint>
@@ -42,6 +45,7 @@ struct Slice {
   int64_t columns = 0;
   bool transposed = false;
   float add = 0;
+  bool unit_rows = false;   ///< each row divided by its length
   std::vector<RowRun> runs;
 
   bool vector() const { return columns == 0; }

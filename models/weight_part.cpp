@@ -2,7 +2,9 @@
 #include "models/weight_part.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <numeric>
 #include <vector>
 
 #include "quant/format.h"
@@ -15,6 +17,14 @@ namespace {
 /// Bytes of `elements` elements, a whole number of blocks.
 uint64_t stored_bytes(const StoredTensor& tensor, int64_t elements) {
   return static_cast<uint64_t>(elements / tensor.block_elements()) * tensor.block_bytes();
+}
+
+void divide_by_length(std::vector<float>& rows, int64_t k) {
+  for (auto row = rows.begin(); row != rows.end(); row += k) {
+    const double length = std::sqrt(std::inner_product(row, row + k, row, 0.0));
+    // as torch.nn.functional.normalize does
+    for (auto x = row; x != row + k; ++x) *x = static_cast<float>(*x / std::max(length, 1e-12));
+  }
 }
 
 /// Rows of the weight as floats, (rows, k).
@@ -58,7 +68,7 @@ const QuantFormat& WeightPart::exact_format() const {
 void check_part(const WeightPart& part, const std::string& where) {
   const StoredTensor& tensor = *part.tensor;
   const bool plain = tensor.block_elements() == 1;
-  NIBBLE_CHECK(plain || !part.slice.transposed, where, ": expected floats, to be transposed, found type ", tensor.type_name());
+  NIBBLE_CHECK(plain || !(part.slice.transposed || part.slice.unit_rows), where, ": expected floats, found type ", tensor.type_name());
   NIBBLE_CHECK(plain || tensor.shape[-1] % tensor.block_elements() == 0, where, ": expected rows of a multiple of ",
                tensor.block_elements(), " elements, found ", to_string(tensor.shape));
 }
@@ -67,9 +77,10 @@ void pack_part(const WeightPart& part, const std::byte* data, const QuantFormat&
                std::byte* packed) {
   const StoredTensor& tensor = *part.tensor;
   const int64_t n = part.slice.rows(), k = part.slice.columns;
-  if (part.slice.transposed || tensor.type == nullptr || tensor.type->format != &format) {
+  if (part.slice.transposed || part.slice.unit_rows || tensor.type == nullptr || tensor.type->format != &format) {
     std::vector<float> floats(static_cast<size_t>(rows * k));
     read_rows(part, data, row, rows, floats.data());
+    if (part.slice.unit_rows) divide_by_length(floats, k);
     return quant::quantize_rows(format, floats.data(), n, k, row, rows, packed);
   }
   if (part.contiguous()) return quant::pack_rows(*tensor.type, data + part.offset(row), n, k, row, rows, packed);

@@ -124,8 +124,8 @@ constexpr size_t align_up(size_t bytes) { return (bytes + 63) / 64 * 64; }
 struct Weights::Impl {
   std::map<std::string, Entry> entries;
   Buffer memory;  // everything, one after the other: one mapping, so that huge pages cover small tensors too
-  std::vector<float> frequencies;
-  Tensor rope_frequencies;
+  std::vector<float> frequencies[2];  // and those for long contexts
+  Tensor rope_frequencies[2];
   std::vector<std::string> unused;
   uint64_t packed_bytes = 0;
 
@@ -133,7 +133,7 @@ struct Weights::Impl {
                const QuantizeRule& quantize, std::set<const StoredTensor*>& used);
   void place();
   void load(const Checkpoint& checkpoint, ThreadPool& pool, const Progress& progress);
-  void set_frequencies(const Config& config, const std::string& where, const Tensor* factors);
+  void set_frequencies(const Config& config, const Weights& weights);
 };
 
 void Weights::Impl::resolve(const Checkpoint& checkpoint, const Name& name, int layer, const Config& config,
@@ -257,15 +257,21 @@ void Weights::Impl::load(const Checkpoint& checkpoint, ThreadPool& pool, const P
   reporter.finish();
 }
 
-void Weights::Impl::set_frequencies(const Config& config, const std::string& where, const Tensor* factors) {
-  std::span<const float> values;
-  if (factors != nullptr) values = {factors->as<float>(), static_cast<size_t>(factors->desc.shape.elements())};
-  try {
-    frequencies = models::rope_frequencies(config, values);
-  } catch (const Error& error) {
-    fail(where, ": ", error.what());
+void Weights::Impl::set_frequencies(const Config& config, const Weights& weights) {
+  const bool longrope = config.rope_scaling.type == RopeScaling::Type::longrope;
+  const std::string_view names[2] = {longrope ? "rope_factors_short" : "rope_factors", "rope_factors_long"};
+  const std::vector<float>* written[2] = {&config.rope_scaling.short_factors, &config.rope_scaling.long_factors};
+  for (int i = 0; i < (longrope ? 2 : 1); ++i) {
+    const Tensor* factors = weights.find(names[i], -1);
+    std::span<const float> values = *written[i];
+    if (factors != nullptr) values = {factors->as<float>(), static_cast<size_t>(factors->desc.shape.elements())};
+    try {
+      frequencies[i] = models::rope_frequencies(config, values);
+    } catch (const Error& error) {
+      fail(weights.where(names[i], -1), ": ", error.what());
+    }
+    rope_frequencies[i].data = reinterpret_cast<std::byte*>(frequencies[i].data());
   }
-  rope_frequencies.data = reinterpret_cast<std::byte*>(frequencies.data());
 }
 
 Weights Weights::load(const Checkpoint& checkpoint, const Arch& arch, const Config& config, ThreadPool& pool,
@@ -283,12 +289,14 @@ Weights Weights::load(const Checkpoint& checkpoint, const Arch& arch, const Conf
   for (const StoredTensor& tensor : checkpoint.tensors())
     if (!used.contains(&tensor)) impl.unused.push_back(tensor.name);
   impl.place();
-  impl.frequencies.assign(static_cast<size_t>(config.rope_dim / 2), 1.0f);
-  impl.rope_frequencies = Tensor({{config.rope_dim / 2}, DType::f32}, impl.frequencies.data());
+  for (int i = 0; i < 2; ++i) {
+    impl.frequencies[i].assign(static_cast<size_t>(config.rope_dim / 2), 1.0f);
+    impl.rope_frequencies[i] = Tensor({{config.rope_dim / 2}, DType::f32}, impl.frequencies[i].data());
+  }
   Builder::build(arch, config, weights, {.rows = 1, .logit_rows = 1, .sequences = 1, .max_pages = 1, .pages = 1});
 
   impl.load(checkpoint, pool, progress);
-  impl.set_frequencies(config, weights.where("rope_factors", -1), weights.find("rope_factors", -1));
+  impl.set_frequencies(config, weights);
   return weights;
 }
 
@@ -314,7 +322,7 @@ std::string Weights::where(std::string_view name, int layer, std::string_view su
   return it == impl_->entries.end() ? message("weight ", name, suffix, " of layer ", layer) : it->second.where;
 }
 
-const Tensor& Weights::rope_frequencies() const { return impl_->rope_frequencies; }
+const Tensor& Weights::rope_frequencies(bool long_context) const { return impl_->rope_frequencies[long_context ? 1 : 0]; }
 uint64_t Weights::packed_bytes() const { return impl_->packed_bytes; }
 const std::vector<std::string>& Weights::unused() const { return impl_->unused; }
 

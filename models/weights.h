@@ -39,8 +39,9 @@ class Weights {
   Tensor expert(std::string_view name, int layer, int expert, std::string_view suffix = ".weight") const;
   /// "file.gguf: tensor blk.0.attn_q.weight", for errors; the name asked for when there is no such tensor.
   std::string where(std::string_view name, int layer, std::string_view suffix = ".weight") const;
-  /// cos and sin are taken of position times these: f32 (rope_dim / 2).
-  const Tensor& rope_frequencies() const;
+  /// cos and sin are taken of position times these: f32 (rope_dim / 2). `long_context`: those of longrope for contexts beyond
+  /// the original one.
+  const Tensor& rope_frequencies(bool long_context = false) const;
   uint64_t packed_bytes() const;
   const std::vector<std::string>& unused() const;
 

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// silu, gelu (exact, by erf), gelu_tanh, relu: x f (...) -> f32 of x's shape.
+// silu, gelu (exact, by erf), gelu_tanh, relu, tanh: x f (...) -> f32 of x's shape.
+// clamp: x f (...), limit > 0 -> f32 of x's shape, between -limit and limit.
 // add, mul: a f (...), b f of a's shape or with dimensions that are a suffix of a's -> f32 of a's shape.
+#include <cmath>
+
 #include "tensor/ops/support.h"
 
 namespace nibble::ops {
@@ -13,15 +16,35 @@ TensorDesc infer_unary(std::span<const TensorDesc> in, const Attrs&) {
   return {in[0].shape, DType::f32, nullptr};
 }
 
-template <Activation activation>
-void unary(const KernelArgs& args) {
+template <class Function>
+void map(const KernelArgs& args, Function f) {
   const Tensor &x = args.in[0], &out = args.out;
   for (int64_t row = 0; row < row_count(out.desc.shape); ++row) {
     const int64_t from = row_offset(x, row), to = row_offset(out, row);
     for (int64_t j = 0; j < row_size(out.desc.shape); ++j) {
-      store(out, to + j * row_step(out), activate(activation, load(x, from + j * row_step(x))));
+      store(out, to + j * row_step(out), f(load(x, from + j * row_step(x))));
     }
   }
+}
+
+template <Activation activation>
+void unary(const KernelArgs& args) {
+  map(args, [](double x) { return activate(activation, x); });
+}
+
+void tanh(const KernelArgs& args) {
+  map(args, [](double x) { return std::tanh(x); });
+}
+
+TensorDesc infer_clamp(std::span<const TensorDesc> in, const Attrs& attrs) {
+  NIBBLE_CHECK(attrs.f("limit") > 0, "limit ", attrs.f("limit"), ", expected a positive number");
+  return infer_unary(in, attrs);
+}
+
+void clamp(const KernelArgs& args) {
+  const double limit = args.attrs->f("limit");
+  // NaN stays NaN
+  map(args, [limit](double x) { return x > limit ? limit : x < -limit ? -limit : x; });
 }
 
 TensorDesc infer_binary(std::span<const TensorDesc> in, const Attrs&) {
@@ -60,6 +83,8 @@ extern const OpDef silu_op = {"silu", infer_unary, unary<Activation::silu>};
 extern const OpDef gelu_op = {"gelu", infer_unary, unary<Activation::gelu>};
 extern const OpDef gelu_tanh_op = {"gelu_tanh", infer_unary, unary<Activation::gelu_tanh>};
 extern const OpDef relu_op = {"relu", infer_unary, unary<Activation::relu>};
+extern const OpDef tanh_op = {"tanh", infer_unary, tanh};
+extern const OpDef clamp_op = {"clamp", infer_clamp, clamp};
 extern const OpDef add_op = {"add", infer_binary, add};
 extern const OpDef mul_op = {"mul", infer_binary, mul};
 

@@ -1,135 +1,180 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Makes tests/data/models/: tiny random models of Hugging Face transformers as GGUF, with the logits transformers gives.
+"""Makes tests/data/models/: tiny random models of Hugging Face transformers and the logits that it gives for them.
 
-Per model NAME.gguf (f32), NAME.tokens.npy (the prompt, int32) and NAME.logits.npy (float32, one row per token).
-The name begins with the architecture; the converters below are written from the models' definitions.
+Per golden of model_goldens.py: NAME/ (config.json, model.safetensors in f32), NAME.gguf (made of that folder by the
+converter of llama.cpp; matrices in f16, which holds these weights exactly), NAME.tokens.npy (the prompt, int32) and
+NAME.logits.npy (float32, one row per token). The name begins with the architecture.
 
-    pip install torch==2.13.0 transformers==5.23.0 gguf==0.19.0 numpy && python3 make_model_goldens.py
+    pip install torch==2.13.0 transformers==5.23.0 numpy safetensors
+    python3 make_model_goldens.py --llama-cpp PATH_TO_ITS_SOURCES [--seed N] [--scale N] [--out FOLDER] [NAME ...]
+
+The tests also run over another folder: NIBBLE_MODEL_GOLDENS=FOLDER test_e2e --gtest_filter='Models/*'.
 """
+import argparse
+import contextlib
+import io
+import json
+import logging
 import pathlib
+import shutil
+import sys
+import tempfile
+import zlib
 
-import gguf
 import numpy as np
+import safetensors.torch
 import torch
 import transformers
 
-OUT = pathlib.Path(__file__).parent / "models"
-TOKENS = 70  # more than two pages of the KV cache and than the biggest chunk the tests cut a prompt into
+import model_goldens
 
 
-def randomize(model, seed):
-    """Norms away from 1, biases away from 0, attention that is not uniform. Its output is kept at a fraction of the residual:
-    keys and values are cached in f16, and that rounding alone must stay well below the tests' bound of 1e-4."""
+def randomize(model, golden, seed):
+    """Norms away from 1, biases away from 0, attention that is not uniform. Its output is kept at a fraction of the
+    residual: keys and values are cached in f16, and that rounding alone must stay well below the tests' bound of 1e-4.
+    Values are those of f16, so that files in f16 are exact."""
     g = torch.Generator().manual_seed(seed)
+    tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    embeddings = golden.embedding or (2 / model.get_input_embeddings().weight.shape[1] ** 0.5 if tied else 1.0)
+    transposed = {id(m.weight) for m in model.modules() if type(m).__name__ == "Conv1D"}
     with torch.no_grad():
         for name, p in model.named_parameters():
             noise = torch.randn(p.shape, generator=g)
-            if p.dim() == 2:
-                gain = 0.2 if "o_proj" in name or "out_proj" in name else 1.0
-                p.copy_(noise * (1.0 if "emb" in name or "wte" in name else gain / p.shape[1] ** 0.5))
+            gain = golden.gain * min(embeddings, 1) if any(key in name for key in golden.quiet) else 1.0
+            if p.dim() == 2 and "norm" not in name:
+                embedding = any(key in name for key in ("emb", "wte", "wpe"))
+                p.copy_(noise * (embeddings if embedding else gain / p.shape[0 if id(p) in transposed else 1] ** 0.5))
+            elif name.endswith("bias"):
+                p.copy_(noise * 0.3 * gain)
             else:
-                p.copy_(noise * 0.3 + (0 if name.endswith("bias") else 1))
+                p.copy_((noise * 0.3 + 1) * gain - (1 if golden.norm_plus_one else 0))
+            p.copy_(p.half().float())
 
 
-def interleave(w, heads):
-    """Rows of each head from (first half, second half) to adjacent pairs, as GGUF files of llama have them."""
-    return w.reshape(heads, 2, w.shape[0] // heads // 2, w.shape[1]).swapaxes(1, 2).reshape(w.shape)
+class LlamaCpp:
+    """Its converter and its gguf package, kept quiet and away from tokenizers: these models have none."""
+
+    def __init__(self, path):
+        sys.path.insert(0, str(path))
+        sys.path.insert(0, str(path / "gguf-py"))
+        logging.disable(logging.WARNING)
+        import conversion
+        import gguf
+        self.conversion, self.gguf = conversion, gguf
+
+    def convert(self, folder, outfile, golden):
+        c = self.conversion
+        hparams = c.ModelBase.load_hparams(folder, False) | golden.gguf_config
+        model_class = c.get_model_class(c.get_model_architecture(hparams, c.ModelType.TEXT))
+        keys = golden.gguf_keys
+
+        class Converter(model_class):
+            model_arch = model_class.model_arch
+
+            def set_vocab(self):
+                pass
+
+            def modify_tensors(self, tensor, name, layer):
+                if name.startswith(("blk.", "token_embd.", "output.", "output_norm.")):  # baichuan maps names, then calls itself
+                    yield name, tensor
+                else:  # what a generator returns is tensors too (the stacked norms of stablelm)
+                    yield from (yield from super().modify_tensors(tensor, name, layer)) or ()
+
+            def set_gguf_parameters(self):
+                super().set_gguf_parameters()
+                for method, value in keys.items():
+                    getattr(self.gguf_writer, "add_" + method)(value)
+
+        with torch.inference_mode():
+            converter = Converter(folder, self.gguf.LlamaFileType.MOSTLY_F16, outfile, eager=True, model_name=outfile.stem,
+                                  hparams=hparams)
+            with contextlib.redirect_stderr(io.StringIO()):  # a progress bar
+                converter.write()
+
+    def write(self, folder, outfile, golden):
+        """For what the converter does not know."""
+        w = self.gguf.GGUFWriter(str(outfile), golden.gguf_arch)
+        w.add_name(outfile.stem)
+        for method, value in golden.gguf_keys.items():
+            if hasattr(w, "add_" + method):
+                getattr(w, "add_" + method)(value)
+            else:
+                w.add_bool(f"{golden.gguf_arch}.{method}", value)
+        for name, tensor in golden.gguf_tensors(safetensors.torch.load_file(folder / "model.safetensors")).items():
+            data = tensor.contiguous().numpy()
+            w.add_tensor(name, data.astype(np.float16 if data.ndim == 2 else np.float32))
+        w.write_header_to_file()
+        w.write_kv_data_to_file()
+        w.write_tensors_to_file()
+        w.close()
 
 
-def llama_tensors(model):
-    c, state = model.config, {k: v.numpy() for k, v in model.state_dict().items()}
-    names = {"model.embed_tokens": "token_embd", "model.norm": "output_norm"}
-    if not c.tie_word_embeddings:
-        names["lm_head"] = "output"
-    for i in range(c.num_hidden_layers):
-        for theirs, ours in {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
-                             "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
-                             "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
-                             "mlp.down_proj": "ffn_down"}.items():
-            names[f"model.layers.{i}.{theirs}"] = f"blk.{i}.{ours}"
-    result = {f"{ours}.weight": state[f"{theirs}.weight"] for theirs, ours in names.items()}
-    for name in result:
-        if ".attn_q." in name:
-            result[name] = interleave(result[name], c.num_attention_heads)
-        if ".attn_k." in name:
-            result[name] = interleave(result[name], c.num_key_value_heads)
-    if c.rope_parameters["rope_type"] == "llama3":
-        plain = 1.0 / (c.rope_parameters["rope_theta"] ** (np.arange(0, c.head_dim, 2, dtype=np.float32) / c.head_dim))
-        result["rope_freqs.weight"] = (plain / model.model.rotary_emb.inv_freq.numpy()).astype(np.float32)
-    return result
+
+def save_folder(model, golden, folder):
+    """As transformers saves it, or under the names of the model's own code where transformers has no such class."""
+    model.save_pretrained(folder)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    if golden.rename is not None:
+        tensors = golden.rename(safetensors.torch.load_file(folder / "model.safetensors"))
+        tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        safetensors.torch.save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config = golden.edit_config(config) if golden.edit_config is not None else config
+    path.write_text(json.dumps(config, indent=1) + "\n")
 
 
-def gptj_tensors(model):
-    c, state = model.config, {k: v.numpy() for k, v in model.state_dict().items()}
-    names = {"transformer.wte": "token_embd", "transformer.ln_f": "output_norm", "lm_head": "output"}
-    for i in range(c.n_layer):
-        for theirs, ours in {"ln_1": "attn_norm", "attn.q_proj": "attn_q", "attn.k_proj": "attn_k", "attn.v_proj": "attn_v",
-                             "attn.out_proj": "attn_output", "mlp.fc_in": "ffn_up", "mlp.fc_out": "ffn_down"}.items():
-            names[f"transformer.h.{i}.{theirs}"] = f"blk.{i}.{ours}"
-    return {f"{ours}.{kind}": state[f"{theirs}.{kind}"] for theirs, ours in names.items() for kind in ("weight", "bias")
-            if f"{theirs}.{kind}" in state}
-
-
-def write(name, arch, model, tensors, keys):
-    tokens = np.random.default_rng(7).integers(0, model.config.vocab_size, TOKENS).astype(np.int32)
+def make(golden, converter, out, seed):
+    seed = seed + zlib.crc32(golden.name.encode()) % 1000
+    torch.manual_seed(seed)
+    model = golden.model_class._from_config(golden.config, attn_implementation=golden.attention).eval().float()
+    randomize(model, golden, seed)
+    vocab = model.get_input_embeddings().weight.shape[0]
+    tokens = np.random.default_rng(seed).integers(0, vocab, golden.tokens).astype(np.int32)
+    folder = out / golden.name
+    shutil.rmtree(folder, ignore_errors=True)
+    save_folder(model, golden, folder)
+    if golden.before_forward is not None:
+        golden.before_forward(model)
     with torch.no_grad():
-        logits = model(torch.from_numpy(tokens)[None].long()).logits[0].numpy()
-    w = gguf.GGUFWriter(str(OUT / f"{name}.gguf"), arch)
-    w.add_name(name)
-    for method, value in keys.items():
-        getattr(w, "add_" + method)(value)
-    for tensor, data in tensors.items():
-        w.add_tensor(tensor, np.ascontiguousarray(data, dtype=np.float32))
-    w.write_header_to_file()
-    w.write_kv_data_to_file()
-    w.write_tensors_to_file()
-    w.close()
-    np.save(OUT / f"{name}.tokens.npy", tokens)
-    np.save(OUT / f"{name}.logits.npy", logits.astype(np.float32))
-    print(name, "logits", float(logits.min()), "to", float(logits.max()))
-
-
-def llama(name, arch, model_class, config, seed):
-    model = model_class._from_config(config, attn_implementation="eager").eval().float()
-    randomize(model, seed)
-    keys = dict(block_count=config.num_hidden_layers, embedding_length=config.hidden_size,
-                head_count=config.num_attention_heads, head_count_kv=config.num_key_value_heads,
-                key_length=config.head_dim, value_length=config.head_dim, rope_dimension_count=config.head_dim,
-                feed_forward_length=config.intermediate_size, context_length=config.max_position_embeddings,
-                rope_freq_base=config.rope_parameters["rope_theta"], layer_norm_rms_eps=config.rms_norm_eps,
-                vocab_size=config.vocab_size)
-    if getattr(config, "sliding_window", None):
-        keys["sliding_window"] = config.sliding_window
-    write(name, arch, model, llama_tensors(model), keys)
-
-
-def gptj(name, config, seed):
-    model = transformers.GPTJForCausalLM._from_config(config, attn_implementation="eager").eval().float()
-    randomize(model, seed)
-    keys = dict(block_count=config.n_layer, embedding_length=config.n_embd, head_count=config.n_head,
-                rope_dimension_count=config.rotary_dim, feed_forward_length=config.n_inner,
-                context_length=config.n_positions, layer_norm_eps=config.layer_norm_epsilon)
-    write(name, "gptj", model, gptj_tensors(model), keys)
+        extra = golden.forward_arguments(golden.tokens) if golden.forward_arguments is not None else {}
+        logits = model(torch.from_numpy(tokens)[None].long(), **extra).logits[0].numpy()
+    outfile = out / f"{golden.name}.gguf"
+    with tempfile.TemporaryDirectory() as temporary:
+        copy = pathlib.Path(temporary) / golden.name
+        shutil.copytree(folder, copy)
+        # the size of the vocabulary is all that some converters want of it
+        pieces = {str(i): i for i in range(vocab)}
+        (copy / "tokenizer.json").write_text(json.dumps({"model": {"vocab": pieces}, "added_tokens": []}))
+        outfile.unlink(missing_ok=True)
+        if not golden.gguf:
+            pass
+        elif golden.gguf_tensors is not None:
+            converter.write(folder, outfile, golden)
+        else:
+            converter.convert(copy, outfile, golden)
+    np.save(out / f"{golden.name}.tokens.npy", tokens)
+    np.save(out / f"{golden.name}.logits.npy", logits.astype(np.float32))
+    size = sum(f.stat().st_size for f in (outfile,) if golden.gguf) + sum(f.stat().st_size for f in folder.iterdir())
+    print(f"{golden.name:20} logits {logits.min():8.3f} to {logits.max():7.3f}, {size // 1024} KiB", flush=True)
 
 
 def main():
-    OUT.mkdir(exist_ok=True)
-    small = dict(vocab_size=48, hidden_size=32, intermediate_size=36, num_hidden_layers=2, num_attention_heads=4,
-                 num_key_value_heads=2, max_position_embeddings=128)
-    llama3 = dict(rope_type="llama3", rope_theta=10000.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
-                  original_max_position_embeddings=32)
-    plain = dict(rope_type="default", rope_theta=10000.0)
-    llama("llama-3", "llama", transformers.LlamaForCausalLM,
-          transformers.LlamaConfig(**small, head_dim=16, rope_parameters=llama3, tie_word_embeddings=False), 1)
-    llama("llama-tied", "llama", transformers.LlamaForCausalLM,
-          transformers.LlamaConfig(**small, head_dim=8, rope_parameters=plain | {"rope_theta": 50000.0},
-                                   tie_word_embeddings=True), 2)
-    llama("mistral", "mistral", transformers.MistralForCausalLM,
-          transformers.MistralConfig(**small, head_dim=8, sliding_window=9, rope_parameters=plain,
-                                     tie_word_embeddings=False), 3)
-    gptj("gptj", transformers.GPTJConfig(vocab_size=48, n_embd=32, n_inner=44, n_layer=2, n_head=2, rotary_dim=8,
-                                         n_positions=128), 4)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="goldens to make; all of them without")
+    parser.add_argument("--llama-cpp", type=pathlib.Path, required=True)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--scale", type=int, default=1, help="widths and heads times this")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent / "models")
+    args = parser.parse_args()
+    args.out.mkdir(exist_ok=True, parents=True)
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    converter = LlamaCpp(args.llama_cpp)
+    for golden in model_goldens.goldens(args.scale):
+        if not args.names or golden.name in args.names:
+            make(golden, converter, args.out, args.seed)
 
 
 main()

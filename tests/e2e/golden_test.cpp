@@ -4,8 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
+#include <cstdlib>
 #include <filesystem>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -18,14 +21,16 @@
 namespace nibble::models {
 namespace {
 
-const std::string folder = NIBBLE_TEST_DATA "/models";
+std::string golden_folder() {
+  const char* other = std::getenv("NIBBLE_MODEL_GOLDENS");
+  return other != nullptr ? other : NIBBLE_TEST_DATA "/models";
+}
 
-std::vector<std::string> goldens(const std::string& prefix) {
+/// "gpt2.gguf" and "gpt2", the folder, for every golden.
+std::vector<std::string> goldens() {
   std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    const std::string stem = entry.path().stem().string();
-    if (entry.path().extension() == ".gguf" && stem.starts_with(prefix)) names.push_back(stem);
-  }
+  for (const auto& entry : std::filesystem::directory_iterator(golden_folder()))
+    if (entry.is_directory() || entry.path().extension() == ".gguf") names.push_back(entry.path().filename().string());
   std::sort(names.begin(), names.end());
   return names;
 }
@@ -34,12 +39,16 @@ struct Golden {
   std::shared_ptr<const Model> model;
   std::vector<int32_t> tokens;
   std::vector<float> logits;  // (tokens, vocab)
+  int context;
 
   explicit Golden(const std::string& name) {
     jit::register_kernels();
-    model = Model::load(folder + "/" + name + ".gguf", {.threads = 1, .need_tokenizer = false, .arch = {}, .progress = {}});
-    tokens = test::read_npy<int32_t>(folder + "/" + name + ".tokens.npy").data;
-    logits = test::read_npy<float>(folder + "/" + name + ".logits.npy").data;
+    const std::string path = golden_folder() + "/" + name, stem = path.substr(0, path.find(".gguf"));
+    model = Model::load(path, {.threads = 1, .need_tokenizer = false, .arch = {}, .progress = {}});
+    tokens = test::read_npy<int32_t>(stem + ".tokens.npy").data;
+    logits = test::read_npy<float>(stem + ".logits.npy").data;
+    // 32 tokens are those of a model whose rope depends on the context, made for its short one
+    context = tokens.size() > 32 ? 96 : 32;
   }
 };
 
@@ -57,7 +66,7 @@ std::vector<float> run(Engine& engine, std::span<const Row> rows) {
 
 /// All logits, with the prompt cut into pieces of `chunk` rows.
 std::vector<float> run_whole(const Golden& golden, int threads, int chunk) {
-  Engine engine(golden.model, {.threads = threads, .context = 96, .chunk = chunk});
+  Engine engine(golden.model, {.threads = threads, .context = golden.context, .chunk = chunk});
   return run(engine, rows_of(golden, 0));
 }
 
@@ -89,6 +98,7 @@ TEST_P(Goldens, ChunksAndThreadsChangeNoBit) {
 
 TEST_P(Goldens, BatchOfFourIsFourSingles) {
   const Golden golden(GetParam());
+  if (golden.context < 96) GTEST_SKIP() << "too few tokens";
   const auto vocab = static_cast<size_t>(golden.model->config.vocab);
   // sequence s runs the prompt from its token s on
   const auto token = [&](int sequence, size_t i) { return golden.tokens[(i + sequence) % golden.tokens.size()]; };
@@ -122,6 +132,7 @@ TEST_P(Goldens, BatchOfFourIsFourSingles) {
 
 TEST_P(Goldens, LogitsOfSomeRowsAreThoseOfAllRows) {
   const Golden golden(GetParam());
+  if (golden.context < 96) GTEST_SKIP() << "too few tokens";
   const auto vocab = static_cast<size_t>(golden.model->config.vocab);
   const std::vector<float> whole = run_whole(golden, 1, 512);
   Engine engine(golden.model, {.threads = 1, .context = 96, .chunk = 16});
@@ -138,6 +149,7 @@ TEST_P(Goldens, LogitsOfSomeRowsAreThoseOfAllRows) {
 
 TEST_P(Goldens, GoingBackRunsAgainWithTheSameBits) {
   const Golden golden(GetParam());
+  if (golden.context < 96) GTEST_SKIP() << "too few tokens";
   const auto vocab = static_cast<size_t>(golden.model->config.vocab);
   Engine engine(golden.model, {.threads = 1, .context = 96, .sequences = 2});
   const std::vector<Row> rows = rows_of(golden, 0);
@@ -155,6 +167,7 @@ TEST_P(Goldens, GoingBackRunsAgainWithTheSameBits) {
 
 TEST_P(Goldens, RunningAgainAllocatesNothing) {
   const Golden golden(GetParam());
+  if (golden.context < 96) GTEST_SKIP() << "too few tokens";
   Engine engine(golden.model, {.threads = 2, .context = 96, .chunk = 16});
   const std::vector<Row> rows = rows_of(golden, 0);
   const auto prompt = std::span(rows).first(32), decode = std::span(rows).subspan(32);
@@ -166,20 +179,17 @@ TEST_P(Goldens, RunningAgainAllocatesNothing) {
   EXPECT_EQ(test::allocations_during(run_all), 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, Goldens, testing::ValuesIn(goldens("")), [](const auto& test) {
+INSTANTIATE_TEST_SUITE_P(Models, Goldens, testing::ValuesIn(goldens()), [](const auto& test) {
   std::string name = test.param;
-  std::replace(name.begin(), name.end(), '-', '_');
+  for (char& c : name) c = std::isalnum(static_cast<unsigned char>(c)) ? c : '_';
   return name;
 });
 
 TEST(Archs, EachHasAGolden) {
-  for (const Arch& arch : all_archs()) {
-    const std::vector<std::string> names = goldens(std::string(arch.name));
-    const bool any = std::any_of(names.begin(), names.end(), [&](const std::string& name) {
-      return Golden(name).model->arch->name == arch.name;
-    });
-    EXPECT_TRUE(any) << arch.name << ": add it to tests/data/make_model_goldens.py";
-  }
+  std::set<std::string_view> proved;
+  for (const std::string& name : goldens()) proved.insert(Golden(name).model->arch->name);
+  for (const Arch& arch : all_archs())
+    EXPECT_TRUE(proved.contains(arch.name)) << arch.name << ": add it to tests/data/model_goldens.py";
 }
 
 TEST(Archs, FileAndListAgree) {

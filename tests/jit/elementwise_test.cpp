@@ -144,6 +144,8 @@ TEST_F(Elementwise, ActivationsAreWithinAFewUlp) {
     expect_close("silu", {x}, 8 * test::f32_epsilon, 1e-37);
     for (const char* op : {"gelu", "gelu_tanh"}) expect_close(op, {x}, 8 * test::f32_epsilon, 4 * test::f32_epsilon * std::min(6.0f, high));
     expect_equal("relu", {x});
+    expect_close("tanh", {x}, 8 * test::f32_epsilon, 1e-37);
+    expect_equal("clamp", {x}, {{"limit", 0.75}});
   }
 }
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 #include <string>
 #include <vector>
@@ -94,6 +95,7 @@ std::vector<Case> cases() {
       {"second_half", 38, rows_where(38, [](int64_t r) { return r >= 19; })},
       {"even", 38, rows_where(38, [](int64_t r) { return r % 2 == 0; })},
       {"odd", 38, rows_where(38, [](int64_t r) { return r % 2 == 1; })},
+      {"after_two", 21, rows_where(21, [](int64_t r) { return r >= 2; })},
       {"second_half,odd", 40, rows_where(40, [](int64_t r) { return r >= 20 && (r - 20) % 2 == 1; })},
       {"", 21, rows_where(21, [](int64_t) { return true; })},
   };
@@ -187,6 +189,23 @@ TEST(Pieces, ExpertsCanBeTransposedAndHaveBiases) {
   }
 }
 
+TEST(Pieces, UnitHeadDividesRowsByTheirLengthIfTheConfigurationSaysSo) {
+  constexpr int64_t n = 20, k = 7;
+  const Source source("f32", {n, k});
+  for (bool unit : {false, true}) {
+    Config c = config();
+    c.unit_head = unit;
+    const WeightPart part{&source.tensor, make_slice(source.tensor.shape, "unit_head", 0, c, "t")};
+    const std::vector<float> got = values_of(part, source.bytes.data());
+    for (int64_t row = 0; row < n; ++row) {
+      double squares = 0;
+      for (int64_t i = row * k; i < (row + 1) * k; ++i) squares += double{source.values[i]} * source.values[i];
+      for (int64_t i = row * k; i < (row + 1) * k; ++i)
+        EXPECT_FLOAT_EQ(got[i], unit ? static_cast<float>(source.values[i] / std::sqrt(squares)) : source.values[i]) << row;
+    }
+  }
+}
+
 TEST(Pieces, RefuseWhatDoesNotFit) {
   const auto refused = [](const Shape& shape, std::string_view pieces, std::vector<std::string> mentions) {
     try {
@@ -213,7 +232,7 @@ TEST(Pieces, RefuseWhatDoesNotFit) {
 }
 
 TEST(Pieces, EveryOneIsTested) {
-  std::set<std::string> tested = {"experts", "transpose", "plus_one"};
+  std::set<std::string> tested = {"experts", "transpose", "plus_one", "unit_head"};
   for (const Case& test : cases()) tested.insert(test.pieces);
   for (std::string_view piece : all_pieces()) EXPECT_TRUE(tested.contains(std::string(piece))) << piece;
 }

@@ -255,6 +255,14 @@ void unary_case(Maker& mk, const std::string& name) {
   mk.want(std::move(want), 2);
 }
 
+void clamp_case(Maker& mk) {
+  constexpr double limits[] = {1, 0.25, 3, 1.5};
+  mk.result.attrs.set("limit", limits[mk.variant]);
+  Doubles want;
+  for (float v : mk.floats({2, mk.size, mk.size})) want.push_back(std::clamp(double{v}, -limits[mk.variant], limits[mk.variant]));
+  mk.want(std::move(want), 0);
+}
+
 void softmax_case(Maker& mk) {
   constexpr double scales[] = {1, 0.125, 30, -2};
   const Floats x = mk.floats({mk.size, 3, mk.size});
@@ -488,6 +496,8 @@ const std::vector<Entry>& entries() {
       {"gelu", [](Maker& mk) { unary_case(mk, "gelu"); }},
       {"gelu_tanh", [](Maker& mk) { unary_case(mk, "gelu_tanh"); }},
       {"relu", [](Maker& mk) { unary_case(mk, "relu"); }},
+      {"tanh", [](Maker& mk) { unary_case(mk, "tanh"); }},
+      {"clamp", clamp_case},
       {"softmax", softmax_case},
       {"rope_table", rope_table_case},
       {"rope", rope_case},

@@ -29,6 +29,7 @@ double activation(const std::string& name, double x) {
   if (name == "silu") return x / (1 + std::exp(-x));
   if (name == "gelu") return x / 2 * std::erfc(-x / std::sqrt(2.0));
   if (name == "gelu_tanh") return x / (1 + std::exp(-2 * std::sqrt(2 / pi) * (x + 0.044715 * x * x * x)));
+  if (name == "tanh") return 1 - 2 / (std::exp(2 * x) + 1);
   throw std::runtime_error("activation " + name);
 }
 

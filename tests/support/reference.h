@@ -14,7 +14,7 @@ using Ints = std::vector<int32_t>;
 
 /// x (m, k) times w (n, k) transposed -> (m, n)
 Doubles matmul(const Floats& x, const Floats& w, int64_t m, int64_t n, int64_t k);
-/// "silu", "gelu", "gelu_tanh", "relu", "" (identity)
+/// "silu", "gelu", "gelu_tanh", "relu", "tanh", "" (identity)
 double activation(const std::string& name, double x);
 /// Rows of n; weight and bias may be empty.
 Doubles rms_norm(const Floats& x, int64_t n, const Floats& weight, double eps);

@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tiny models that make_model_goldens.py makes: at least one per architecture, one per variant of its definition."""
+import dataclasses
+import typing
+
+import torch
+import transformers as t
+
+
+@dataclasses.dataclass
+class Golden:
+    name: str
+    model_class: type
+    config: t.PretrainedConfig
+    quiet: tuple = ("o_proj", "out_proj")    # the last weight of the attention's branch: kept small, by
+    gain: float = 0.1
+    embedding: float = 0                     # standard deviation; 0: 1, or 2 / sqrt(width) where the head shares it
+    tokens: int = 70   # more than two pages of the KV cache and than the biggest chunk the tests cut a prompt into
+    attention: str = "eager"
+    gguf: bool = True                        # False: no GGUF files of this kind exist
+    norm_plus_one: bool = False              # norms multiply by 1 + weight
+    gguf_keys: dict = dataclasses.field(default_factory=dict)   # GGUFWriter.add_...: what the converter leaves out
+    gguf_arch: str = ""
+    gguf_tensors: typing.Callable | None = None       # tensors of the folder -> GGUF's, where there is no converter
+    gguf_config: dict = dataclasses.field(default_factory=dict)   # of config.json, for the converter alone
+    rename: typing.Callable | None = None             # tensors of transformers -> of the model's own code
+    edit_config: typing.Callable | None = None        # config.json that is saved
+    before_forward: typing.Callable | None = None
+    forward_arguments: typing.Callable | None = None
+
+
+PLAIN = dict(rope_type="default", rope_theta=10000.0)
+TOKENS = dict(bos_token_id=1, eos_token_id=2, pad_token_id=None)
+
+
+def sizes(s, **changes):
+    """The usual names."""
+    return dict(vocab_size=48, hidden_size=32 * s, intermediate_size=20 * s, num_hidden_layers=2, num_attention_heads=4 * s,
+                num_key_value_heads=2 * s, max_position_embeddings=128, rope_parameters=dict(PLAIN),
+                tie_word_embeddings=False, **TOKENS) | changes
+
+
+def gpt(s, **changes):
+    """The names of GPT-2's time."""
+    return dict(vocab_size=48, n_embd=24 * s, n_layer=2, n_head=3 * s, n_positions=128, **TOKENS) | changes
+
+
+def without(items, *keys):
+    return {key: value for key, value in items.items() if key not in keys}
+
+
+def renamed(state, names, prefix, layer):
+    for i in range(2):
+        names |= {f"{prefix}.{i}.{theirs}": f"blk.{i}.{ours}" for theirs, ours in layer.items()}
+    split = (name.rsplit(".", 1) for name in state)
+    return {f"{names[path]}.{kind}": state[f"{path}.{kind}"] for path, kind in split if path in names}
+
+
+def gptj_tensors(state):
+    names = {"transformer.wte": "token_embd", "transformer.ln_f": "output_norm", "lm_head": "output"}
+    layer = {"ln_1": "attn_norm", "attn.q_proj": "attn_q", "attn.k_proj": "attn_k", "attn.v_proj": "attn_v",
+             "attn.out_proj": "attn_output", "mlp.fc_in": "ffn_up", "mlp.fc_out": "ffn_down"}
+    return renamed(state, names, "transformer.h", layer)
+
+
+def opt_tensors(state):
+    """llama.cpp knows no OPT; these are the names that its other models have."""
+    names = {"embed_tokens": "token_embd", "embed_positions": "position_embd", "final_layer_norm": "output_norm",
+             "project_in": "token_embd_proj", "project_out": "output_proj"}
+    names = {f"model.decoder.{theirs}": ours for theirs, ours in names.items()}
+    layer = {"self_attn_layer_norm": "attn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
+             "self_attn.v_proj": "attn_v", "self_attn.out_proj": "attn_output", "final_layer_norm": "ffn_norm",
+             "fc1": "ffn_up", "fc2": "ffn_down"}
+    return renamed(state, names, "model.decoder.layers", layer)
+
+
+def llamas(s):
+    llama3 = dict(rope_type="llama3", rope_theta=10000.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+                  original_max_position_embeddings=32)
+    linear = dict(rope_type="linear", rope_theta=10000.0, factor=4.0)
+    yarn = dict(rope_type="yarn", rope_theta=10000.0, factor=4.0, original_max_position_embeddings=32)
+    llama, c = t.LlamaForCausalLM, t.LlamaConfig
+    yield Golden("llama-3", llama, c(**sizes(s, head_dim=16, rope_parameters=llama3)))
+    yield Golden("llama-tied", llama, c(**sizes(s, rope_parameters=PLAIN | {"rope_theta": 50000.0}, tie_word_embeddings=True)))
+    yield Golden("llama-linear", llama, c(**sizes(s, rope_parameters=linear, attention_bias=True, mlp_bias=True)))
+    yield Golden("llama-yarn", llama, c(**sizes(s, rope_parameters=yarn)))
+    yield Golden("mistral", t.MistralForCausalLM, t.MistralConfig(**sizes(s, sliding_window=9)),
+                 gguf_keys=dict(sliding_window=9))
+    four = sizes(s, num_hidden_layers=4, intermediate_size=12 * s)
+    yield Golden("smollm3", t.SmolLM3ForCausalLM, t.SmolLM3Config(**four))
+    yield Golden("smollm3-layers", t.SmolLM3ForCausalLM, t.SmolLM3Config(**four, no_rope_layers=[0, 1, 1, 0]), gguf=False)
+    yield Golden("granite", t.GraniteForCausalLM, t.GraniteConfig(**sizes(s, embedding_multiplier=3.0, attention_multiplier=0.2,
+                 residual_multiplier=0.4, logits_scaling=2.5)))
+
+
+def qwens(s):
+    yield Golden("qwen2", t.Qwen2ForCausalLM, t.Qwen2Config(**sizes(s)))
+    yield Golden("qwen2-window", t.Qwen2ForCausalLM, t.Qwen2Config(**sizes(s, num_hidden_layers=3, use_sliding_window=True,
+                 sliding_window=9, max_window_layers=1)), gguf=False)
+    yield Golden("qwen3", t.Qwen3ForCausalLM, t.Qwen3Config(**sizes(s, head_dim=16)))
+
+
+def gpts(s):
+    inner = dict(n_inner=44 * s, rotary_dim=8, n_head=2 * s, n_embd=32 * s)
+    yield Golden("gptj", t.GPTJForCausalLM, t.GPTJConfig(**gpt(s, **inner), tie_word_embeddings=False), gguf_arch="gptj",
+                 gguf_tensors=gptj_tensors,
+                 gguf_keys=dict(block_count=2, embedding_length=32 * s, head_count=2 * s, rope_dimension_count=8,
+                                feed_forward_length=44 * s, context_length=128, layer_norm_eps=1e-5))
+    yield Golden("gpt2", t.GPT2LMHeadModel, t.GPT2Config(**gpt(s), n_ctx=128), quiet=("attn.c_proj",))
+    code = t.GPTBigCodeForCausalLM, ("attn.c_proj",)
+    yield Golden("starcoder", code[0], t.GPTBigCodeConfig(**gpt(s), multi_query=True), quiet=code[1])
+    yield Golden("starcoder-heads", code[0], t.GPTBigCodeConfig(**gpt(s), multi_query=False), quiet=code[1], gguf=False)
+    yield Golden("starcoder2", t.Starcoder2ForCausalLM, t.Starcoder2Config(**sizes(s, sliding_window=9,
+                 tie_word_embeddings=True)), gguf_keys=dict(sliding_window=9))
+    for name, parallel in (("gptneox", True), ("gptneox-sequential", False)):
+        yield Golden(name, t.GPTNeoXForCausalLM, t.GPTNeoXConfig(**without(sizes(s, rope_parameters=PLAIN | dict(
+                     partial_rotary_factor=0.5)), "num_key_value_heads"), use_parallel_residual=parallel),
+                     quiet=("attention.dense",), gguf_config=dict(rotary_pct=0.5))
+    mpt = dict(d_model=24 * s, n_heads=3 * s, n_layers=2, max_seq_len=128, vocab_size=48, **TOKENS)
+    attention = dict(attn_type="multihead_attention", alibi=True, alibi_bias_max=8)
+    yield Golden("mpt", t.MptForCausalLM, t.MptConfig(**mpt, attn_config=attention),
+                 gguf_config=dict(architectures=["MPTForCausalLM"]))
+    yield Golden("mpt-clip", t.MptForCausalLM, t.MptConfig(**mpt, attn_config=attention | dict(clip_qkv=0.7)), gguf_config=dict(architectures=["MPTForCausalLM"]))
+    yield Golden("bloom", t.BloomForCausalLM, t.BloomConfig(vocab_size=48, hidden_size=24 * s, n_layer=2, n_head=3 * s,
+                 seq_length=128, **TOKENS), quiet=("self_attention.dense",))
+    for name, more in (("opt", {}), ("opt-post-norm", dict(do_layer_norm_before=False, word_embed_proj_dim=16 * s))):
+        yield Golden(name, t.OPTForCausalLM, t.OPTConfig(**without(sizes(s, tie_word_embeddings=True), "num_key_value_heads",
+                     "intermediate_size", "rope_parameters"), ffn_dim=40 * s, **more), gguf_arch="opt", gguf_tensors=opt_tensors,
+                     gguf_keys=dict(block_count=2, embedding_length=32 * s, head_count=4 * s, feed_forward_length=40 * s,
+                                    context_length=128, layer_norm_eps=1e-5, do_layer_norm_before=not more))
+
+
+def falcons(s):
+    falcon, quiet = t.FalconForCausalLM, ("self_attention.dense",)
+    common = dict(vocab_size=48, hidden_size=24 * s, num_hidden_layers=2, num_attention_heads=3 * s, rope_parameters=PLAIN,
+                  max_position_embeddings=128, **TOKENS)
+    new = dict(new_decoder_architecture=True) | common | dict(num_attention_heads=4 * s, num_kv_heads=2 * s, hidden_size=32 * s,
+                                                              ffn_hidden_size=48 * s)
+    yield Golden("falcon-7b", falcon, t.FalconConfig(**common, multi_query=True), quiet=quiet,
+                 gguf_config=dict(num_kv_heads=1))
+    yield Golden("falcon-40b", falcon, t.FalconConfig(**new, num_ln_in_parallel_attn=2), quiet=quiet,
+                 gguf_keys=dict(feed_forward_length=48 * s))
+    yield Golden("falcon-11b", falcon, t.FalconConfig(**new, num_ln_in_parallel_attn=1), quiet=quiet,
+                 gguf_keys=dict(feed_forward_length=48 * s))
+    yield Golden("falcon-rw", falcon, t.FalconConfig(**common, multi_query=False, parallel_attn=False, alibi=True, bias=True),
+                 quiet=quiet, gguf=False, attention="sdpa")  # the eager one adds ALiBi twice
+
+
+def phis(s):
+    half = PLAIN | dict(partial_rotary_factor=0.5)
+    yield Golden("phi", t.PhiForCausalLM, t.PhiConfig(**sizes(s, num_key_value_heads=4 * s, intermediate_size=64 * s,
+                 rope_parameters=half)), quiet=("attn.dense",), gguf_keys=dict(feed_forward_length=64 * s))
+    longrope = PLAIN | dict(rope_type="longrope", original_max_position_embeddings=32, short_factor=[1.0, 1.1, 1.2, 1.3],
+                            long_factor=[1.2, 2.0, 3.0, 4.0])
+    yield Golden("phi3", t.Phi3ForCausalLM, t.Phi3Config(**sizes(s, sliding_window=9)))
+    yield Golden("phi3-long", t.Phi3ForCausalLM, t.Phi3Config(**sizes(s, rope_parameters=longrope),
+                 original_max_position_embeddings=32))
+    yield Golden("phi3-short", t.Phi3ForCausalLM, t.Phi3Config(**sizes(s, rope_parameters=longrope),
+                 original_max_position_embeddings=32), tokens=32)
+
+
+def gemmas(s):
+    common = dict(norm_plus_one=True, embedding=0.3, gain=0.1)
+    small = sizes(s, tie_word_embeddings=True, head_dim=16)
+    yield Golden("gemma", t.GemmaForCausalLM, t.GemmaConfig(**small), **common)
+    quiet = ("post_attention_layernorm",)
+    two = small | dict(sliding_window=9, attn_logit_softcapping=2.0,
+                       final_logit_softcapping=3.0)
+    yield Golden("gemma2", t.Gemma2ForCausalLM, t.Gemma2Config(**two, query_pre_attn_scalar=16), quiet=quiet, **common)
+    yield Golden("gemma2-scalar", t.Gemma2ForCausalLM, t.Gemma2Config(**two, query_pre_attn_scalar=24), quiet=quiet,
+                 gguf_keys=dict(attention_scale=24 ** -0.5), **common)
+    ropes = dict(full_attention=dict(rope_type="linear", factor=8.0, rope_theta=1e6),
+                 sliding_attention=dict(rope_type="default", rope_theta=1e4))
+    three = small | dict(sliding_window=9, head_dim=8, num_key_value_heads=s, rope_parameters=ropes, query_pre_attn_scalar=8)
+    yield Golden("gemma3", t.Gemma3ForCausalLM, t.Gemma3TextConfig(**three | dict(num_hidden_layers=6, intermediate_size=16 * s)),
+                 quiet=quiet, **common)
+    kinds = ["full_attention", "sliding_attention", "sliding_attention"]
+    yield Golden("gemma3-kinds", t.Gemma3ForCausalLM, t.Gemma3TextConfig(**three | dict(num_hidden_layers=3, layer_types=kinds)),
+                 quiet=quiet, gguf_keys=dict(sliding_window_pattern=[k == "sliding_attention" for k in kinds]), **common)
+
+
+def norms(s):
+    quarter = sizes(s, rope_parameters=PLAIN | dict(partial_rotary_factor=0.5))
+    stable, c = t.StableLmForCausalLM, t.StableLmConfig
+    yield Golden("stablelm", stable, c(**quarter))
+    yield Golden("stablelm-bias", stable, c(**quarter, use_qkv_bias=True))
+    yield Golden("stablelm-12b", stable, c(**quarter, use_parallel_residual=True, qk_layernorm=True))
+    yield Golden("olmo2", t.Olmo2ForCausalLM, t.Olmo2Config(**sizes(s)), quiet=("post_attention_layernorm",))
+    cohere = sizes(s, tie_word_embeddings=True, logit_scale=0.25)
+    yield Golden("cohere", t.CohereForCausalLM, t.CohereConfig(**cohere))
+    yield Golden("cohere-qk-norm", t.CohereForCausalLM, t.CohereConfig(**cohere, use_qk_norm=True))
+    yield Golden("cohere2", t.Cohere2ForCausalLM, t.Cohere2Config(**cohere | dict(num_hidden_layers=4, intermediate_size=12 * s),
+                 sliding_window=9), gguf_config=dict(rotary_pct=1.0))
+    glm = sizes(s, rope_parameters=PLAIN | dict(partial_rotary_factor=0.5), head_dim=8)
+    glm_eps = t.GlmConfig().rms_norm_eps
+    yield Golden("glm", t.GlmForCausalLM, t.GlmConfig(**glm, attention_bias=True), gguf_config=dict(
+                 seq_length=128, layernorm_epsilon=glm_eps))
+    yield Golden("glm4", t.Glm4ForCausalLM, t.Glm4Config(**glm, attention_bias=True), quiet=("post_self_attn_layernorm",))
+
+
+# Models whose code is not in transformers: the class there that computes the same, under the names of the model's own code.
+def fuse_groups(state, prefix, groups):
+    """q, k, v -> groups of [q heads of the group, k, v]."""
+    q, k, v = (state.pop(f"{prefix}.{x}_proj.weight") for x in "qkv")
+    split = [x.reshape(groups, -1, x.shape[1]) for x in (q, k, v)]
+    return torch.cat(split, 1).reshape(-1, q.shape[1])
+
+
+def fuse(state, prefix, kind="weight"):
+    return torch.cat([state.pop(f"{prefix}.{x}_proj.{kind}") for x in "qkv"])
+
+
+def rename_all(state, names):
+    for theirs, own in names.items():
+        state = {name.replace(theirs, own): tensor for name, tensor in state.items()}
+    return state
+
+
+def internlm2_names(groups):
+    def rename(state):
+        for i in range(2):
+            state[f"model.layers.{i}.attention.wqkv.weight"] = fuse_groups(state, f"model.layers.{i}.self_attn", groups)
+        return rename_all(state, {"embed_tokens": "tok_embeddings", "input_layernorm": "attention_norm", "lm_head": "output",
+                                  "post_attention_layernorm": "ffn_norm", "self_attn.o_proj": "attention.wo",
+                                  "mlp.gate_proj": "feed_forward.w1", "mlp.up_proj": "feed_forward.w3",
+                                  "mlp.down_proj": "feed_forward.w2"})
+    return rename
+
+
+def baichuan_names(state):
+    for i in range(2):
+        state[f"model.layers.{i}.self_attn.W_pack.weight"] = fuse(state, f"model.layers.{i}.self_attn")
+    return state
+
+
+def qwen_names(state):
+    for i in range(2):
+        for kind in ("weight", "bias"):
+            state[f"transformer.h.{i}.attn.c_attn.{kind}"] = fuse(state, f"model.layers.{i}.self_attn", kind)
+    return rename_all(state, {"model.layers": "transformer.h", "model.embed_tokens": "transformer.wte", "input_layernorm": "ln_1",
+                              "post_attention_layernorm": "ln_2", "self_attn.o_proj": "attn.c_proj", "mlp.gate_proj": "mlp.w2",
+                              "mlp.up_proj": "mlp.w1", "mlp.down_proj": "mlp.c_proj", "model.norm": "transformer.ln_f"})
+
+
+def chatglm_names(state):
+    for i in range(2):
+        for kind in ("weight", "bias"):
+            state[f"model.layers.{i}.self_attention.query_key_value.{kind}"] = fuse(state, f"model.layers.{i}.self_attn", kind)
+    return rename_all(state, {"model.layers": "transformer.encoder.layers", "self_attn.o_proj": "self_attention.dense",
+                              "model.embed_tokens": "transformer.embedding.word_embeddings", "lm_head": "transformer.output_layer",
+                              "mlp.gate_up_proj": "mlp.dense_h_to_4h", "mlp.down_proj": "mlp.dense_4h_to_h",
+                              "model.norm": "transformer.encoder.final_layernorm"})
+
+
+def alibi(heads):
+    """Rope of position 0 turns nothing; ALiBi comes with the mask (heads: a power of two)."""
+    def arguments(tokens):
+        slopes = torch.tensor([2.0 ** (-8 * (h + 1) / heads) for h in range(heads)])
+        position = torch.arange(tokens)
+        bias = slopes[:, None, None] * (position[None, :] - position[:, None])
+        mask = bias.masked_fill(position[None, :] > position[:, None], torch.finfo(torch.float32).min)
+        return dict(position_ids=torch.zeros(1, tokens, dtype=torch.long), attention_mask=mask[None])
+    return arguments
+
+
+def unit_head(model):
+    weight = model.lm_head.weight
+    weight.data = weight.data / weight.data.norm(dim=1, keepdim=True)
+
+
+def own_code(s):
+    llama = t.LlamaForCausalLM
+    plain = dict(rope_theta=10000.0)
+
+    def config(architecture, kind, drop=(), **more):
+        return lambda c: without(c, "rope_parameters", "head_dim", *drop) | plain | more | {
+            "architectures": [architecture], "model_type": kind}
+
+    yield Golden("internlm2", llama, t.LlamaConfig(**sizes(s)), rename=internlm2_names(2 * s),
+                 edit_config=config("InternLM2ForCausalLM", "internlm2"))
+    heads = sizes(s, num_key_value_heads=4 * s)
+    drop = ("num_key_value_heads",)
+    yield Golden("baichuan", llama, t.LlamaConfig(**heads), rename=baichuan_names,
+                 edit_config=config("BaiChuanForCausalLM", "baichuan", drop))
+    yield Golden("baichuan2", llama, t.LlamaConfig(**heads), rename=baichuan_names, gguf=False, before_forward=unit_head,
+                 edit_config=config("BaichuanForCausalLM", "baichuan", drop, z_loss_weight=0))
+    yield Golden("baichuan-13b", llama, t.LlamaConfig(**heads), rename=baichuan_names, forward_arguments=alibi(4 * s),
+                 gguf_keys=dict(max_alibi_bias=8.0),
+                 edit_config=config("BaichuanForCausalLM", "baichuan", drop + ("max_position_embeddings",), model_max_length=128))
+    yield Golden("qwen", t.Qwen2ForCausalLM, t.Qwen2Config(**heads), rename=qwen_names, edit_config=config(
+        "QWenLMHeadModel", "qwen", drop + ("rms_norm_eps", "layer_types"), intermediate_size=40 * s, layer_norm_epsilon=1e-6,
+        seq_length=128, kv_channels=8))
+    glm = t.GlmConfig(**sizes(s, rope_parameters=dict(rope_type="default", rope_theta=20000.0, partial_rotary_factor=0.5),
+                              head_dim=8, rms_norm_eps=1e-5), attention_bias=True)
+    yield Golden("chatglm", t.GlmForCausalLM, glm, rename=chatglm_names, edit_config=lambda c: dict(
+        architectures=["ChatGLMModel"], model_type="chatglm", hidden_size=32 * s, ffn_hidden_size=20 * s, num_layers=2,
+        num_attention_heads=4 * s, kv_channels=8, multi_query_attention=True, multi_query_group_num=2 * s, rope_ratio=2,
+        padded_vocab_size=48, seq_length=128, layernorm_epsilon=1e-5, add_qkv_bias=True))
+
+
+def goldens(scale):
+    for family in (llamas, qwens, gpts, falcons, phis, gemmas, norms, own_code):
+        yield from family(scale)
