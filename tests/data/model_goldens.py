@@ -185,7 +185,8 @@ def norms(s):
     yield Golden("stablelm", stable, c(**quarter))
     yield Golden("stablelm-bias", stable, c(**quarter, use_qkv_bias=True))
     yield Golden("stablelm-12b", stable, c(**quarter, use_parallel_residual=True, qk_layernorm=True))
-    yield Golden("olmo2", t.Olmo2ForCausalLM, t.Olmo2Config(**sizes(s)), quiet=("post_attention_layernorm",))
+    yield Golden("olmo2", t.Olmo2ForCausalLM, t.Olmo2Config(**sizes(s)), gain=0.03,
+                 quiet=("post_attention_layernorm",))
     cohere = sizes(s, tie_word_embeddings=True, logit_scale=0.25)
     yield Golden("cohere", t.CohereForCausalLM, t.CohereConfig(**cohere))
     yield Golden("cohere-qk-norm", t.CohereForCausalLM, t.CohereConfig(**cohere, use_qk_norm=True))
