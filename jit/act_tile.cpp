@@ -48,6 +48,18 @@ void interleave(const std::byte* in, int64_t row_bytes, int rows, int64_t count,
   }
 }
 
+// The dword of GemmShape::start_k: -zero_point times the sums of 16 values at each of `blocks` places, by k % 4 / 2.
+int32_t start_of(const std::byte* values, int blocks, int zero_point) {
+  __m128i sums = _mm_setzero_si128();
+  for (int i = 0; i < blocks; ++i) {
+    const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(values + i * 16));
+    sums = _mm_add_epi16(sums, _mm_add_epi16(_mm_srai_epi16(_mm_slli_epi16(x, 8), 8), _mm_srai_epi16(x, 8)));
+  }
+  sums = _mm_add_epi16(sums, _mm_srli_si128(sums, 8));
+  sums = _mm_add_epi16(sums, _mm_srli_si128(sums, 4));
+  return _mm_cvtsi128_si32(_mm_mullo_epi16(sums, _mm_set1_epi16(static_cast<int16_t>(-zero_point))));
+}
+
 }  // namespace
 
 void pack_act_tile(const GemmShape& shape, int rows, const Activations& act, int64_t row, int64_t begin, int64_t end,
@@ -71,6 +83,12 @@ void pack_act_tile(const GemmShape& shape, int rows, const Activations& act, int
         const std::byte* sum = act.data + geometry.sums_offset + static_cast<size_t>(at) * 4;
         const int to = (shape.float_sums ? shape.act_float_sums : shape.act_int_sums) + (static_cast<int>(g) * rows + r) * 4;
         if (shape.float_sums || shape.int_sums) std::memcpy(tile + to, sum, 4);
+      }
+    }
+    for (int64_t at = 0; shape.start_k && at < k_count; at += shape.start_k) {
+      for (int r = 0; r < rows; ++r) {
+        const int32_t start = start_of(values + r * row_bytes + at, shape.start_k / 16, shape.zero_point);
+        std::memcpy(tile + shape.act_starts + (at / shape.start_k * rows + r) * 4, &start, 4);
       }
     }
     const int64_t scale_begin = a * shape.scales_per_record;

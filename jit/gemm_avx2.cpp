@@ -3,8 +3,10 @@
 //
 // How many products fit in int16 decides the plan; a pair is at most 2 * 127 * (2^bits - 1):
 //   bits 1-4   eight steps fit: int16 sums stay in registers for a block of 32 k, then one vpmaddwd with ones
-//   bits 5     four steps fit (4 * 7874): the same by 16 k
-//   bits 6     two steps fit: two products are added, then vpmaddwd and an int32 add
+//   bits 5     symmetric: sums start at minus the zero point times those of the activations, so eight steps of u - 16
+//              fit (8 * 4064); with a minimum four fit (4 * 7874): the same by 16 k
+//   bits 6     symmetric: four steps of u - 32 fit the same way (4 * 8128); with a minimum two fit: two products are
+//              added, then vpmaddwd and an int32 add
 //   codebooks  none fits: |u - 128| times the activation with the sign of u - 128 moved to it (vpsignb)
 //   bits 7, 8  meet int16 activations: codes widened to 16 bits, vpmaddwd, two k at a time
 //
@@ -26,12 +28,14 @@ namespace {
 class Avx2Emitter : public GemmEmitter {
  public:
   explicit Avx2Emitter(const GemmKey& key)
-      : GemmEmitter(key), plan_(shape_.words ? Plan::words : shape_.signed_codes ? Plan::sign : plan_of_bits(key.w.bits)) {}
+      : GemmEmitter(key), plan_(plan_of(shape_, key.w.bits)) {}
 
  private:
   enum class Plan { block, pair, sign, words };
-  static Plan plan_of_bits(int bits) {
-    return bits <= 5 ? Plan::block : Plan::pair;
+  static Plan plan_of(const GemmShape& shape, int bits) {
+    if (shape.words) return Plan::words;
+    if (shape.signed_codes) return Plan::sign;
+    return bits <= 5 || shape.start_k ? Plan::block : Plan::pair;
   }
 
   Needs needs() const override {
@@ -43,8 +47,8 @@ class Avx2Emitter : public GemmEmitter {
     }
   }
   /// Steps of four k whose int16 sums cannot overflow (Plan::block).
-  int fitting_steps() const { return key_.w.bits <= 4 ? 8 : 4; }
-  bool sums_include_int_sums() const override { return false; }
+  int fitting_steps() const { return shape_.start_k ? shape_.start_k / 4 : key_.w.bits <= 4 ? 8 : 4; }
+  bool sums_include_int_sums() const override { return shape_.start_k != 0; }
   void begin_group(int, int) override {}
 
   void add_steps(int step, int steps, bool first, bool last) override {
@@ -83,13 +87,13 @@ class Avx2Emitter : public GemmEmitter {
   // Two products, then two sums: in turns the four vector ports are filled worse (7 % measured on Zen 3).
   void block_step(int step, bool first) {
     for (int v = 0; v < vectors_; ++v) load_weights(weights(v), temp(), v, step);
+    const bool alone = first && !shape_.start_k;
     for (int r = 0; r < rows_; ++r) {
       vpbroadcastd(broadcast(), act_values(r, step));
-      for (int v = 0; v < vectors_; v += 2) {
-        for (int i = v; i < v + 2; ++i) vpmaddubsw(first ? sum(r, i) : temp(i - v), weights(i), broadcast());
-        if (first) continue;
-        for (int i = v; i < v + 2; ++i) vpaddw(sum(r, i), sum(r, i), temp(i - v));
-      }
+      for (int v = 0; v < vectors_; ++v) vpmaddubsw(alone ? sum(r, v) : temp(v), weights(v), broadcast());
+      if (alone) continue;
+      if (first) vpbroadcastd(broadcast(), act_start(r, step));
+      for (int v = 0; v < vectors_; ++v) vpaddw(sum(r, v), first ? broadcast() : sum(r, v), temp(v));
     }
   }
 

@@ -280,6 +280,12 @@ Xbyak::Address GemmEmitter::act_int_sum(int r, int a, int g) const {
   return ptr[act_ + static_cast<size_t>(a * shape_.act_bytes + shape_.act_int_sums + (g * rows_ + r) * 4)];
 }
 
+Xbyak::Address GemmEmitter::act_start(int r, int step) const {
+  const int start = step % steps_per_record * 4 / shape_.start_k;
+  const int at = step / steps_per_record * shape_.act_bytes + shape_.act_starts + (start * rows_ + r) * 4;
+  return ptr[act_ + static_cast<size_t>(at)];
+}
+
 void GemmEmitter::load_partial(const Xbyak::Xmm& s, int r, int v) {
   if (partial_.in_registers()) {
     vpaddd(s, s, at(partial_, r, v));

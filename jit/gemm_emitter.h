@@ -57,6 +57,8 @@ class GemmEmitter : public Generator {
   int word_sets() const { return key_.source == Source::packed ? 2 : 1; }
   Xbyak::Address act_values(int r, int step, int half = 0) const;
   Xbyak::Address act_int_sum(int r, int a, int g) const;
+  /// GemmShape::start_k; `step` is the first of so many k.
+  Xbyak::Address act_start(int r, int step) const;
   /// Where the sum of the blocks before this one waits (Needs::partial_sums); a register or memory.
   void load_partial(const Xbyak::Xmm& sum, int r, int v);
   void store_partial(const Xbyak::Xmm& sum, int r, int v);

@@ -55,7 +55,10 @@ GemmShape::GemmShape(const GemmKey& key) {
   words = panel_act_needs(w).bits == 16;
   signed_codes = key.isa == Isa::avx2 && w.codebook;
   minimum = w.zero_point != ZeroPoint::symmetric;
-  int_sums = !minimum && !signed_codes;
+  // Around their zero point sums of 5 bits fit int16 over 32 k, of 6 bits over 16 (16 * 127 * 16 = 32 * 127 * 8 = 32512).
+  const bool centred = key.isa == Isa::avx2 && !minimum && !words && (w.bits == 5 || w.bits == 6);
+  start_k = centred ? std::min(group, w.bits == 5 ? 32 : 16) : 0;
+  int_sums = !minimum && !signed_codes && !centred;
   float_sums = minimum;
 
   unit_k = std::max(quant::max_group, group * w.sub_groups);
@@ -77,7 +80,8 @@ GemmShape::GemmShape(const GemmKey& key) {
   act_int_sums = quant::max_group * rows * value_bytes;
   act_float_sums = act_int_sums + (int_sums ? sum_bytes : 0);
   act_scales = act_float_sums + (float_sums ? sum_bytes : 0);
-  act_bytes = act_scales + scales_per_record * rows * 4;
+  act_starts = act_scales + scales_per_record * rows * 4;
+  act_bytes = act_starts + (start_k ? quant::max_group / start_k * rows * 4 : 0);
 
   panel_d = quant::max_group * panels * 16 * value_bytes;
   panel_m = panel_d + groups_per_record * panels * 64;

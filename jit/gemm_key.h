@@ -9,7 +9,8 @@
 // Activation tile: per record `act_bytes`, row r of R innermost:
 //   int8 values[32 steps][R][4]   or, for int16 activations, int16 values[32 steps][2 halves][R][2]: of the step's four k
 //   the first and third, then the second and fourth;
-//   then, where the weights need them, int32 sums[groups][R], float sums[groups][R], then float scales[activation groups][R]
+//   then, where the weights need them, int32 sums[groups][R], float sums[groups][R], then float scales[activation groups][R],
+//   then int16 starts[128 / start_k][R][2]: -zero_point * (sum of the values with k % 4 < 2, of those with k % 4 >= 2)
 // Expanded weights, `panels` panels P side by side: per record `panel_bytes`:
 //   uint8 codes[32 steps][P][16 columns][4]   or, to meet int16 activations, uint16 codes[32 steps][2 halves][P][16][2];
 //   float d[groups][P][16]   and with a minimum float m[groups][P][16]
@@ -59,6 +60,7 @@ struct GemmShape {
   bool signed_codes;   ///< codes reach the multiplier as u - 128 (vpmaddubsw would overflow)
   bool minimum;        ///< two float terms per group
   bool int_sums, float_sums;  ///< what the activation tile carries
+  int start_k;         ///< not 0: int16 sums of so many k start at the tile's `starts`, which takes the place of int_sums
 
   int unit_k;   ///< k of one pass of the main loop: a record or a super-block, the longer one
   int tail_k;   ///< k that one count of GemmArgs::tail stands for
@@ -66,7 +68,7 @@ struct GemmShape {
   int code_block_bytes;         ///< packed: codes of 32 k
   int scale_bytes;              ///< packed: one scale record, see PanelGeometry::scale_group_bytes
   int unit_scale_bytes;         ///< packed: scales of one unit
-  int act_int_sums, act_float_sums, act_scales, act_bytes;  ///< offsets in an activation record, and its size
+  int act_int_sums, act_float_sums, act_scales, act_starts, act_bytes;  ///< offsets in an activation record, and its size
   int panel_d, panel_m, panel_bytes;                        ///< the same for an expanded record
 };
 
