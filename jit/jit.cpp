@@ -4,6 +4,7 @@
 #include <map>
 #include <optional>
 
+#include "jit/experts.h"
 #include "jit/float_kernels.h"
 #include "jit/gemm_float.h"
 #include "jit/matmul.h"
@@ -16,6 +17,9 @@ namespace nibble::jit {
 void register_kernels() {
   register_matmul();
   register_float_kernels();
+  register_matmul_experts();
+  register_matmul_experts_float();
+  register_routing();
 }
 
 namespace {

@@ -140,6 +140,11 @@ void reference(const KernelArgs& args) {
 
 }  // namespace
 
+float dot_row(const Tensor& x, int64_t row, const Tensor& weight, int64_t column) {
+  if (weight.desc.dtype != DType::packed) return dot_dense(x, weight, row, column);
+  return dot_packed(x, weight, panel_geometry(weight.desc.format->layout, weight.dim(0), weight.dim(1)), row, column);
+}
+
 extern const OpDef matmul_op = {"matmul", infer, reference};
 
 }  // namespace nibble::ops

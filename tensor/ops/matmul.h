@@ -27,4 +27,9 @@ TensorDesc infer_matmul(std::span<const TensorDesc> in, const Attrs& attrs);
 /// to f32: + bias, activation (or gate), + residual.
 void finish_matmul(const MatmulCall& call, const KernelArgs& args, int64_t i, int64_t column, float sum, float gated);
 
+/// Row `row` of x (f) times column `column` of a weight (f or packed); the sum as the reference of matmul takes it.
+float dot_row(const Tensor& x, int64_t row, const Tensor& weight, int64_t column);
+/// The same for quantised activations and weights: the reference of matmul_q.
+float dot_row_q(const Tensor& x, int64_t row, const Tensor& weight, int64_t column);
+
 }  // namespace nibble::ops

@@ -106,6 +106,13 @@ void reference(const KernelArgs& args) {
 
 }  // namespace
 
+float dot_row_q(const Tensor& x, int64_t row, const Tensor& weight, int64_t column) {
+  float total = 0;
+  const PanelGeometry geometry = panel_geometry(weight.desc.format->layout, weight.dim(0), weight.dim(1));
+  column_dots(Rows(x), weight, geometry, column, row, 1, &total);
+  return total;
+}
+
 extern const OpDef matmul_q_op = {"matmul_q", infer, reference};
 
 }  // namespace nibble::ops

@@ -32,7 +32,8 @@ Graph quantize_activations(Graph graph) {
   std::map<std::tuple<int32_t, ActNeeds>, Value> quantized;
   Insertions insertions;
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
-    if (!is(graph.nodes[i], "matmul")) continue;
+    const bool experts = is(graph.nodes[i], "matmul_experts");
+    if (!experts && !is(graph.nodes[i], "matmul")) continue;
     const MatmulParts parts(graph.nodes[i]);
     const ActNeeds needs = needs_of(graph, parts);
     if (needs == none || graph.desc(parts.x).dtype != DType::f32) continue;
@@ -43,7 +44,7 @@ Graph quantize_activations(Graph graph) {
       q = infer_value(graph, op("quantize"), std::vector{parts.x}, attrs, name);
       insertions.emplace_back(static_cast<int>(i), Node{&op("quantize"), attrs, {parts.x}, q, name});
     }
-    graph.nodes[i].op = &op("matmul_q");
+    graph.nodes[i].op = &op(experts ? "matmul_experts_q" : "matmul_q");
     graph.nodes[i].in[0] = q;
   }
   finish(graph, std::move(insertions));

@@ -22,7 +22,7 @@ Uses::Uses(const Graph& graph)
 
 MatmulParts::MatmulParts(const Node& node)
     : x(node.in[0]), gate(node.attrs.s("gate", "")), activation(node.attrs.s("activation", "")) {
-  const auto count = static_cast<size_t>(node.attrs.i("weights", 1));
+  const auto count = static_cast<size_t>(node.attrs.i("weights", gate.empty() ? 1 : 2));
   weights.assign(node.in.begin() + 1, node.in.begin() + 1 + static_cast<std::ptrdiff_t>(count));
   size_t next = 1 + count;
   if (node.attrs.i("bias", 0)) bias = node.in[next++];

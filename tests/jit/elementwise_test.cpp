@@ -82,6 +82,23 @@ class Elementwise : public testing::Test {
   std::vector<test::Guarded> memory_;
 };
 
+TEST_F(Elementwise, RoutingGivesTheBitsOfItsReferences) {
+  for (int64_t m : {1, 9, 70}) {
+    memory_.clear();
+    memory_.reserve(8);
+    const Tensor logits = rows(m, 24);
+    const Attrs choice{{"count", 3}, {"score", "sigmoid"}, {"groups", 4}, {"kept_groups", 2}, {"group_best", 2}};
+    expect_equal("choose_experts", {logits}, choice);
+    const test::TestTensor chosen = test::run_reference("choose_experts", {logits}, choice);
+    expect_equal("expert_weights", {logits, chosen}, {{"normalize", 1}});
+    const test::TestTensor weights = test::run_reference("expert_weights", {logits, chosen});
+    const test::TestTensor groups = test::run_reference("group_experts", {chosen}, {{"experts", 24}});
+    for (int64_t n : {1, 20, 300}) expect_equal("combine_experts", {rows(3 * m, n), groups, weights});
+    const Tensor gate = rows(m, 100), up = rows(m, 100);
+    expect_close("clamped_swiglu", {gate, up}, 1e-6, 1e-7, {{"limit", 2.5}, {"alpha", 1.702}});
+  }
+}
+
 TEST_F(Elementwise, NormsAndQuantizeGiveTheBitsOfTheirReferences) {
   for (int64_t n : {1, 5, 8, 16, 31, 64, 128, 131, 200, 4096}) {
     for (int64_t m : {1, 5}) {

@@ -12,40 +12,11 @@
 #include "tensor/check.h"
 #include "tensor/panel.h"
 #include "tests/support/compare.h"
-#include "tests/support/random.h"
+#include "tests/support/op_maker.h"
 
 namespace nibble::test {
 
 namespace {
-
-/// Builds one case.
-struct Maker {
-  DType dtype;
-  int64_t size;
-  int variant;
-  bool strided;
-  Random random;
-  OpCase result;
-
-  Floats add(const Shape& shape, DType type, const Floats& values) {
-    TestTensor t(shape, type, values);
-    Floats kept = t.floats();
-    result.in.push_back(strided ? t.strided() : std::move(t));
-    return kept;
-  }
-  Floats floats(const Shape& shape) { return add(shape, dtype, random.floats(shape.elements(), -2, 2)); }
-  Floats f32(const Shape& shape) { return add(shape, DType::f32, random.floats(shape.elements(), -2, 2)); }
-  void ints(const Shape& shape, const Ints& values) {
-    TestTensor t(shape, values);
-    result.in.push_back(strided ? t.strided() : std::move(t));
-  }
-  /// One rounding to f32 after up to `roundings` relative errors of that size.
-  void want(Doubles values, double roundings) {
-    result.want = std::move(values);
-    const double slack = roundings * f32_epsilon * max_abs(result.want) + 1e-38;
-    result.bound.assign(result.want.size(), slack);
-  }
-};
 
 void embedding(Maker& mk) {
   const int64_t m = mk.size, vocab = mk.size + 3, width = 2 * mk.size + 1;
@@ -487,6 +458,13 @@ const std::vector<Entry>& entries() {
       {"matmul", matmul_case},
       {"matmul_q", matmul_q_case},
       {"quantize", quantize_case},
+      {"choose_experts", choose_experts_case},
+      {"expert_weights", expert_weights_case},
+      {"group_experts", group_experts_case},
+      {"matmul_experts", [](Maker& mk) { matmul_experts_case(mk, false); }},
+      {"matmul_experts_q", [](Maker& mk) { matmul_experts_case(mk, true); }},
+      {"combine_experts", combine_experts_case},
+      {"clamped_swiglu", clamped_swiglu_case},
       {"rms_norm", [](Maker& mk) { norm_case(mk, false); }},
       {"layer_norm", [](Maker& mk) { norm_case(mk, true); }},
       {"norm_quantize", norm_quantize_case},
