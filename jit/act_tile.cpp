@@ -70,7 +70,13 @@ void pack_act_tile(const GemmShape& shape, int rows, const Activations& act, int
     const int64_t k_count = std::min<int64_t>(quant::max_group, geometry.k_padded - k_begin);
     const int64_t value_bytes = act.needs.bits / 8, row_bytes = geometry.k_padded * value_bytes;
     const std::byte* values = act.data + row * row_bytes + k_begin * value_bytes;
-    if (shape.words) {
+    if (shape.row_values) {
+      for (int r = 0; r < rows; ++r) {
+        std::byte* to = tile + r * quant::max_group;
+        std::memcpy(to, values + r * row_bytes, static_cast<size_t>(k_count));
+        std::memset(to + k_count, 0, static_cast<size_t>(quant::max_group - k_count));
+      }
+    } else if (shape.words) {
       interleave<true>(values, row_bytes, rows, k_count / 2, tile);
     } else {
       interleave<false>(values, row_bytes, rows, k_count / 4, tile);

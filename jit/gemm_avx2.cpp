@@ -168,6 +168,7 @@ int packed_limit(const QuantLayout& w) {
 extern const MicroKernel kernel_avx2;
 const MicroKernel kernel_avx2 = {
     .isa = Isa::avx2,
+    .packed_isa = Isa::avx2,
     .packed_rows = 4,
     .packed_panels = 1,
     .panel_rows = 4,

@@ -14,6 +14,7 @@ namespace nibble::jit {
 extern const MicroKernel kernel_avx512vnni;
 const MicroKernel kernel_avx512vnni = {
     .isa = Isa::avx512vnni,
+    .packed_isa = Isa::avx512vnni,
     .packed_rows = 4,
     .packed_panels = 2,
     .panel_rows = 8,

@@ -11,6 +11,7 @@ namespace nibble::jit {
 extern const MicroKernel kernel_avxvnni;
 const MicroKernel kernel_avxvnni = {
     .isa = Isa::avxvnni,
+    .packed_isa = Isa::avxvnni,
     .packed_rows = 4,
     .packed_panels = 1,
     .panel_rows = 6,

@@ -53,8 +53,9 @@ GemmShape::GemmShape(const GemmKey& key) {
   scales_per_record = quant::max_group / quant::act_group(group);
   zero_point = w.codebook ? 128 : 1 << (w.bits - 1);
   words = panel_act_needs(w).bits == 16;
-  signed_codes = key.isa == Isa::avx2 && w.codebook;
   minimum = w.zero_point != ZeroPoint::symmetric;
+  row_values = key.isa == Isa::amxint8;
+  signed_codes = row_values ? !minimum : key.isa == Isa::avx2 && w.codebook;
   // Around their zero point sums of 5 bits fit int16 over 32 k, of 6 bits over 16 (16 * 127 * 16 = 32 * 127 * 8 = 32512).
   const bool centred = key.isa == Isa::avx2 && !minimum && !words && (w.bits == 5 || w.bits == 6);
   start_k = centred ? std::min(group, w.bits == 5 ? 32 : 16) : 0;
@@ -82,6 +83,7 @@ GemmShape::GemmShape(const GemmKey& key) {
   act_scales = act_float_sums + (float_sums ? sum_bytes : 0);
   act_starts = act_scales + scales_per_record * rows * 4;
   act_bytes = act_starts + (start_k ? quant::max_group / start_k * rows * 4 : 0);
+  if (row_values) act_bytes = (act_bytes + 63) / 64 * 64;  // a row of a tile must not cross lines
 
   panel_d = quant::max_group * panels * 16 * value_bytes;
   panel_m = panel_d + groups_per_record * panels * 64;

@@ -9,10 +9,13 @@
 // Activation tile: per record `act_bytes`, row r of R innermost:
 //   int8 values[32 steps][R][4]   or, for int16 activations, int16 values[32 steps][2 halves][R][2]: of the step's four k
 //   the first and third, then the second and fourth;
+//   for amxint8 int8 values[R][128], zeros behind the end of k, so that a part of each row is a tile of A;
 //   then, where the weights need them, int32 sums[groups][R], float sums[groups][R], then float scales[activation groups][R],
 //   then int16 starts[128 / start_k][R][2]: -zero_point * (sum of the values with k % 4 < 2, of those with k % 4 >= 2)
+//   (amxint8 pads a record to whole lines).
 // Expanded weights, `panels` panels P side by side: per record `panel_bytes`:
 //   uint8 codes[32 steps][P][16 columns][4]   or, to meet int16 activations, uint16 codes[32 steps][2 halves][P][16][2];
+//   codes of a symmetric format less their zero point for amxint8, which multiplies signed by signed;
 //   float d[groups][P][16]   and with a minimum float m[groups][P][16]
 #pragma once
 
@@ -57,7 +60,8 @@ struct GemmShape {
   bool whole_rows;     ///< the last group may end at any block of 32
   int zero_point;      ///< of the unsigned codes of symmetric layouts
   bool words;          ///< int16 activations meet codes of 16 bits
-  bool signed_codes;   ///< codes reach the multiplier as u - 128 (vpmaddubsw would overflow)
+  bool signed_codes;   ///< codes reach the multiplier as u - zero_point (vpmaddubsw would overflow, tdpbssd wants it)
+  bool row_values;     ///< activation values stand row by row (AMX)
   bool minimum;        ///< two float terms per group
   bool int_sums, float_sums;  ///< what the activation tile carries
   int start_k;         ///< not 0: int16 sums of so many k start at the tile's `starts`, which takes the place of int_sums

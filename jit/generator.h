@@ -41,7 +41,7 @@ class Generator : private detail::EmitBuffer, public Xbyak::CodeGenerator {
   Code finish(const std::string& code_name);
 
   Isa isa() const { return isa_; }
-  bool evex() const { return isa_ == Isa::avx512vnni; }
+  bool evex() const { return isa_ >= Isa::avx512vnni; }
   int vector_bytes() const { return evex() ? 64 : 32; }
   int vector_floats() const { return vector_bytes() / 4; }
   int vector_count() const { return evex() ? 32 : 16; }  ///< registers

@@ -37,7 +37,8 @@ std::map<std::string, GemmKey> keys_of(const MicroKernel& kernel) {
   for (const QuantFormat* format : quant::all_formats()) {
     const QuantLayout& w = format->layout;
     if (kernel.rejects(w)) continue;
-    for (int rows = 1; rows <= kernel.packed_rows; ++rows) add(Source::packed, rows, kernel.packed_panels, w);
+    const int packed_rows = kernel.packed_isa == kernel.isa ? kernel.packed_rows : 0;  // else another kernel's
+    for (int rows = 1; rows <= packed_rows; ++rows) add(Source::packed, rows, kernel.packed_panels, w);
     for (int rows = 1; rows <= kernel.panel_rows; ++rows) add(Source::panel, rows, kernel.panel_panels, expanded_layout(w));
     add(Source::packed, 0, kernel.panel_panels, w);
   }
@@ -66,9 +67,7 @@ std::vector<std::string> list_kernels(Isa isa) {
   for (const MicroKernel* kernel : microkernels()) {
     if (kernel->isa != isa) continue;
     for (const auto& [kernel_name, key] : keys_of(*kernel)) names.push_back(kernel_name);
-  }
-  if (!names.empty()) {
-    const std::string base = "gemm_i8_q4s_g32_f32_1x16x4", end = '_' + std::string(name(isa));
+    const std::string base = message("gemm_i8_", kernel->packed_isa == isa ? 'q' : 'p', "4s_g32_f32_1x16x4"), end = '_' + std::string(name(isa));
     for (const Epilogue& epilogue : all_epilogues()) {
       if (epilogue != Epilogue{}) names.push_back(base + name(epilogue) + end);
     }

@@ -60,6 +60,7 @@ class Run {
     for (size_t j; (j = static_cast<size_t>(args_.counters[1].fetch_add(1, std::memory_order_relaxed))) < jobs;) {
       job(plan_.chunks[j % chunks], plan_.row_blocks[j / chunks]);
     }
+    if (tiles_) (*plan_.release)(GemmArgs{});
   }
 
  private:
@@ -178,9 +179,9 @@ class Run {
 
   // `gate`: the totals of a gate's first weight if the sums are complete with this block of k, null if they are not.
   void multiply(const MatmulPlan::Part& part, const MatmulPlan::Chunk& chunk, const MatmulPlan::RowBlock& block,
-                int64_t k, const std::byte* expanded, float* total, const float* gate) const {
+                int64_t k, const std::byte* expanded, float* total, const float* gate) {
     const int64_t end = std::min(k + plan_.k_block, plan_.k), records = records_of(end - k);
-    GemmArgs gemm{.units = (end - k) / quant::max_group, .first = k == 0};
+    GemmArgs gemm{.units = (end - k) / quant::max_group, .first = k == 0, .tiles = &tiles_};
     gemm.tail = ((end - k) % quant::max_group + part.shape.tail_k - 1) / part.shape.tail_k;
     for (int64_t panel = chunk.panel; panel < chunk.end_panel; panel += plan_.panels_per_tile) {
       const auto panels = static_cast<int>(std::min<int64_t>(plan_.panels_per_tile, chunk.end_panel - panel));
@@ -232,6 +233,7 @@ class Run {
 
   const MatmulPlan& plan_;
   const KernelArgs& args_;
+  int64_t tiles_ = 0;
 };
 
 void run_plan(const void* state, const KernelArgs& args) {
@@ -275,7 +277,7 @@ Peak int8_peak(Isa isa) {
   const std::lock_guard lock(mutex);
   auto found = known.find(isa);
   if (found == known.end()) {
-    const double published = isa == Isa::avx512vnni ? 870 : isa == Isa::avxvnni ? 490 : 355;  // where it is only emulated
+    const double published = isa == Isa::amxint8 ? 5000 : isa == Isa::avx512vnni ? 870 : isa == Isa::avxvnni ? 490 : 355;  // where it is only emulated
     const bool have = supported(isa);
     found = known.emplace(isa, Peak{have ? measure_int8_peak(isa, 1) / 1e9 : published, have}).first;
   }
@@ -291,7 +293,8 @@ float cost(const MicroKernel& kernel, const Call& call) {
     operations += 2.0 * static_cast<double>(call.in[0].shape[0] * call.in[w].shape.elements());
   }
   const double reading = bytes / (call.threads == 1 ? read_gbs : read_gbs_shared);
-  const double multiplying = operations / (int8_peak(kernel.isa).gops * share_of_peak);
+  const bool packed = call.in[0].shape[0] <= kernel.packed_limit(call.in[1].format->layout);
+  const double multiplying = operations / (int8_peak(packed ? kernel.packed_isa : kernel.isa).gops * share_of_peak);
   return static_cast<float>(std::max(reading, multiplying) / call.threads + start_ns);
 }
 

@@ -24,8 +24,10 @@ MatmulPlan::MatmulPlan(const MicroKernel& kernel, const Call& call) {
   m = call.in[0].shape[0];
   k = call.in[0].shape[1];
   needs = quant::act_needs_of(*call.in[0].format);
+  packed = m <= kernel.packed_limit(call.in[1].format->layout);
+  isa_ = packed ? kernel.packed_isa : kernel.isa;
+  if (!packed && kernel.release) release = &kernel.release();
   make_parts(kernel, call);
-  packed = m <= kernel.packed_limit(parts[0].layout);
   panels_per_tile = packed ? kernel.packed_panels : kernel.panel_panels;
 
   int unit = quant::max_group, record = 0;
@@ -39,7 +41,7 @@ MatmulPlan::MatmulPlan(const MicroKernel& kernel, const Call& call) {
   k_block = ceil_div(ceil_div(k, std::max<int64_t>(1, ceil_div(k, k_block))), unit) * unit;
 
   for (int rows = 0; rows <= max_rows; ++rows) {
-    act_shapes.emplace_back(GemmKey{kernel.isa, Source::packed, static_cast<uint8_t>(rows), 1, parts[0].layout});
+    act_shapes.emplace_back(GemmKey{isa_, Source::packed, static_cast<uint8_t>(rows), 1, parts[0].layout});
   }
   make_tiles(packed ? kernel.packed_rows : kernel.panel_rows);
   make_chunks(call.threads);
@@ -77,9 +79,9 @@ void MatmulPlan::make_parts(const MicroKernel& kernel, const Call& call) {
     const int64_t n = call.in[static_cast<size_t>(w)].shape[0];
     NIBBLE_CHECK(kernel.rejects(layout) == nullptr, "weight ", w, ": ", kernel.rejects(layout));
     Part part{.input = w, .n = n, .first_column = gate ? 0 : column, .layout = layout,
-              .shape = GemmShape({kernel.isa, Source::packed, 1, 1, layout}),
+              .shape = GemmShape({isa_, Source::packed, 1, 1, layout}),
               .geometry = quant::panel_geometry(layout, n, k)};
-    part.panel_record = GemmShape({kernel.isa, Source::panel, 1, 1, expanded_layout(layout)}).panel_bytes;
+    part.panel_record = GemmShape({isa_, Source::panel, 1, 1, expanded_layout(layout)}).panel_bytes;
     column += n;
     parts.push_back(part);
   }
@@ -92,11 +94,12 @@ void MatmulPlan::make_tiles(int rows_per_tile) {
     const int64_t begin = m * b / blocks, end = m * (b + 1) / blocks;
     const int64_t count = ceil_div(end - begin, rows_per_tile);
     RowBlock block{static_cast<int>(tiles.size()), 0, end - begin};
-    for (int64_t t = 0; t < count; ++t) {
-      const int64_t row = begin + (end - begin) * t / count, next = begin + (end - begin) * (t + 1) / count;
-      const int rows = static_cast<int>(next - row);
+    // The larger ones first: AMX is configured once for each number of rows.
+    for (int64_t t = 0, row = begin; t < count; ++t) {
+      const int rows = static_cast<int>((end - row + count - t - 1) / (count - t));
       tiles.push_back({row, rows, act_record_bytes});
       act_record_bytes += act_shapes[static_cast<size_t>(rows)].act_bytes;
+      row += rows;
     }
     block.end_tile = static_cast<int>(tiles.size());
     row_blocks.push_back(block);
@@ -136,14 +139,14 @@ void MatmulPlan::make_kernels(const MicroKernel& kernel) {
       if (panels != panels_per_tile && part.geometry.panels % panels_per_tile != panels) continue;
       for (size_t rows = 1; rows <= max_rows; ++rows) {
         if (!used[rows]) continue;
-        GemmKey key{kernel.isa, packed ? Source::packed : Source::panel, static_cast<uint8_t>(rows), p,
+        GemmKey key{isa_, packed ? Source::packed : Source::panel, static_cast<uint8_t>(rows), p,
                     packed ? part.layout : expanded_layout(part.layout)};
         // A gate's first weight leaves its totals to the second.
         if (!gate || &part != &parts[0]) key.epilogue = epilogue;
         part.kernels[rows][p] = &gemm_code(kernel, key);
         if (detail.empty() || panels == panels_per_tile) detail = part.kernels[rows][p]->name();
       }
-      if (!packed) part.expanders[p] = &gemm_code(kernel, {kernel.isa, Source::packed, 0, p, part.layout});
+      if (!packed) part.expanders[p] = &gemm_code(kernel, {isa_, Source::packed, 0, p, part.layout});
     }
   }
 }

@@ -15,7 +15,7 @@
 namespace nibble::jit {
 
 struct MatmulPlan {
-  static constexpr int max_rows = 8, max_panels = 4;
+  static constexpr int max_rows = 12, max_panels = 4;
 
   struct Part {  ///< one weight
     int input;
@@ -65,12 +65,14 @@ struct MatmulPlan {
   size_t worker_bytes = 0;
   size_t scratch_bytes = 0;
   std::string detail;
+  const Code* release = nullptr;  ///< MicroKernel::release, if its kernels set GemmArgs::tiles
 
  private:
   void make_parts(const MicroKernel& kernel, const Call& call);
   void make_tiles(int rows_per_tile);
   void make_chunks(int threads);
   void make_kernels(const MicroKernel& kernel);
+  Isa isa_;  ///< of the kernels that multiply
 };
 
 }  // namespace nibble::jit

@@ -20,12 +20,14 @@ struct GemmArgs {
   int64_t tail = 0;              ///< counts of tail_k behind them, less than a unit
   int64_t first = 0;             ///< not 0: totals start at zero instead of the values in `out`
   int64_t panel_stride = 0;      ///< bytes between packed panels
+  int64_t* tiles = nullptr;      ///< AMX: which tile configuration this worker has loaded, 0 = none; kernels update it
   const void* next = nullptr;    ///< packed: codes of the panels that come next, to prefetch; not null
   FinishArgs finish = {};           ///< with a result: these totals are complete with this call, finish them
 };
 
 struct MicroKernel {
-  Isa isa;
+  Isa isa;         ///< of kernels on expanded weights, and of the expander
+  Isa packed_isa;  ///< of kernels that unpack in registers; not above isa
   uint8_t packed_rows, packed_panels;  ///< largest tile that unpacks in registers
   uint8_t panel_rows, panel_panels;    ///< largest tile on expanded weights
   /// Up to so many rows unpacking for every tile of them beats expanding once.
@@ -34,6 +36,8 @@ struct MicroKernel {
   const char* (*rejects)(const QuantLayout& w);
   /// Emits; the key's rows and panels are within the limits above. Throws Error.
   Code (*emit)(const GemmKey& key);
+  /// What a worker runs after its last kernel of a matmul if a kernel set GemmArgs::tiles; null if none ever does.
+  const Code& (*release)() = nullptr;
 };
 
 std::span<const MicroKernel* const> microkernels();

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstring>
 
+#include "jit/amx_tiles.h"
 #include "jit/code_cache.h"
 #include "jit/generator.h"
 #include "tensor/buffer.h"
@@ -28,19 +29,25 @@ struct PeakArgs {
 constexpr int dots_per_loop = 24;
 constexpr int64_t read_bytes_per_loop = 512;
 
-// Twelve independent sums: enough for the latency of every inner product (at most 5 cycles, two a cycle).
+// Twelve independent sums: enough for the latency of every inner product (at most 5 cycles, two a cycle). Four tiles are
+// enough too: 52 cycles, one in 16.
 class PeakEmitter : public Generator {
  public:
   PeakEmitter(Isa isa_wanted, bool floats) : Generator(isa_wanted), floats_(floats) {
     prologue();
     mov(rax, arg(rdi, &PeakArgs::count));
     for (int i = 0; i < vector_count(); ++i) zero(vec(i));
+    if (isa_wanted == Isa::amxint8) {
+      ldtilecfg(constant(tile_config(16, 64)));
+      for (int i = 0; i < 8; ++i) tilezero(Xbyak::Tmm(i));
+    }
     Xbyak::Label loop;
     align(32);
     L(loop);
     for (int i = 0; i < dots_per_loop; ++i) dot(vec(i % 12), i);
     dec(rax);
     jnz(loop, T_NEAR);
+    if (isa_wanted == Isa::amxint8) tilerelease();
     epilogue();
   }
 
@@ -54,6 +61,8 @@ class PeakEmitter : public Generator {
       vpaddw(sum, sum, product);
     } else if (isa() == Isa::avxvnni) {
       vpdpbusd(sum, vec(14), vec(15), Xbyak::VexEncoding);
+    } else if (isa() == Isa::amxint8) {
+      tdpbssd(Xbyak::Tmm(i % first_act_tile), Xbyak::Tmm(first_act_tile), Xbyak::Tmm(first_weight_tile));
     } else {
       vpdpbusd(sum, vec(14), vec(15));
     }
@@ -125,8 +134,9 @@ double measure_int8_peak(Isa isa, int threads) {
   NIBBLE_CHECK(isa != Isa::generic && supported(isa), "int8 peak of ", name(isa), ": not supported by this CPU");
   const Code& code = code_cache().get(PeakKey{isa}, [&] { return PeakEmitter(isa, false).finish("peak_int8"); });
   ThreadPool pool(threads);
-  constexpr int64_t loops = 20000;
-  const double operations = (isa == Isa::avx512vnni ? 128.0 : 64.0) * dots_per_loop * loops * threads;
+  const int loops = isa == Isa::amxint8 ? 1000 : 20000;
+  const double per_dot = isa == Isa::amxint8 ? 2 * 16 * 16 * 64 : isa == Isa::avx512vnni ? 128 : 64;
+  const double operations = per_dot * dots_per_loop * loops * threads;
   return best_of(20, [&] { return operations / seconds(pool, [&](const Worker&) { code(PeakArgs{loops}); }); });
 }
 
@@ -135,7 +145,7 @@ double measure_f32_peak(Isa isa, int threads) {
   const Code& code = code_cache().get(FloatPeakKey{isa}, [&] { return PeakEmitter(isa, true).finish("peak_f32"); });
   ThreadPool pool(threads);
   constexpr int64_t loops = 20000;
-  const double operations = (isa == Isa::avx512vnni ? 32.0 : 16.0) * dots_per_loop * loops * threads;
+  const double operations = (isa >= Isa::avx512vnni ? 32.0 : 16.0) * dots_per_loop * loops * threads;
   return best_of(20, [&] { return operations / seconds(pool, [&](const Worker&) { code(PeakArgs{loops}); }); });
 }
 

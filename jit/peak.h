@@ -11,8 +11,8 @@ namespace nibble::jit {
 double measure_read_bandwidth(int threads);
 
 /// int8 operations a second (a multiplication and an addition each count) of the instruction set's inner product on
-/// registers alone: vpmaddubsw + vpaddw for avx2, else vpdpbusd. Takes a few milliseconds. Throws Error for generic.
-/// The CPU must support `isa`.
+/// registers alone: vpmaddubsw + vpaddw for avx2, tdpbssd for amxint8, else vpdpbusd. Takes a few
+/// milliseconds. Throws Error for generic. The CPU must support `isa`.
 double measure_int8_peak(Isa isa, int threads);
 
 /// The same for f32: multiply-adds of the widest registers of `isa`.

@@ -31,6 +31,7 @@ std::array<uint8_t, 16> plane_mask(int width, int place) { return all_bytes(((1 
 void Unpack::load_constants(std::span<const int> spare) {
   std::vector<Bytes> wanted;
   if (w_.codebook) wanted.push_back(table());
+  if (signed_ && !w_.codebook) wanted.push_back(all_bytes(1 << (w_.bits - 1)));
   if (panel_act_needs(w_).bits == 16) wanted.push_back(low_bytes());
   int place = 0;
   for (int width : plane_widths) {
@@ -93,7 +94,10 @@ void Unpack::codes(const Xbyak::Xmm& dst, const Xbyak::Xmm& tmp, const Xbyak::Re
     place += width;
     offset += width * 64;
   }
-  if (!w_.codebook) return;
+  if (!w_.codebook) {
+    if (signed_) g_.vpsubb(dst, dst, held(all_bytes(1 << (w_.bits - 1))));
+    return;
+  }
   const Xbyak::Operand& values = held(table());
   if (values.isMEM()) {
     g_.vmovups(tmp, values);

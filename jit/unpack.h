@@ -13,7 +13,8 @@ namespace nibble::jit {
 
 class Unpack {
  public:
-  /// With `signed_codes` lanes hold u - 128 instead of u; only of a codebook.
+  /// With `signed_codes` lanes hold u - 128 instead of u with a codebook, else
+  /// u - 2^(bits-1); of symmetric layouts only.
   Unpack(Generator& g, const QuantLayout& w, bool signed_codes) : g_(g), w_(w), signed_(signed_codes) {}
 
   /// Keeps masks and tables in the registers `spare` as far as they go; the rest is read from memory at every use.

@@ -2,6 +2,8 @@
 #include "tensor/cpu.h"
 
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -19,7 +21,7 @@ namespace nibble {
 
 namespace {
 
-constexpr std::array isas = {Isa::generic, Isa::avx2, Isa::avxvnni, Isa::avx512vnni};
+constexpr std::array isas = {Isa::generic, Isa::avx2, Isa::avxvnni, Isa::avx512vnni, Isa::amxint8};
 
 struct Cpuid {
   uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
@@ -46,7 +48,14 @@ uint64_t saved_state() {
 struct Features {
   bool avx2 = false, fma = false, f16c = false, avx_vnni = false;
   bool avx512f = false, avx512bw = false, avx512dq = false, avx512vl = false, avx512_vnni = false;
+  bool amx_tile = false, amx_int8 = false;
 };
+
+// Linux gives tile data, 8 KiB a thread, only to processes that ask for it.
+bool tiles_permitted() {
+  constexpr long request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+}
 
 Features detect() {
   const Cpuid one = cpuid(1);
@@ -65,6 +74,9 @@ Features detect() {
   f.avx512bw = zmm && bit(seven.ebx, 30);
   f.avx512vl = zmm && bit(seven.ebx, 31);
   f.avx512_vnni = zmm && bit(seven.ecx, 11);
+  const bool tiles = (state & 0x60000) == 0x60000 && bit(seven.edx, 24) && tiles_permitted();
+  f.amx_tile = tiles;
+  f.amx_int8 = tiles && bit(seven.edx, 25);
   return f;
 }
 
@@ -96,6 +108,7 @@ std::string_view name(Isa isa) {
     case Isa::avx2: return "avx2";
     case Isa::avxvnni: return "avxvnni";
     case Isa::avx512vnni: return "avx512vnni";
+    case Isa::amxint8: return "amxint8";
   }
   return "?";
 }
@@ -114,11 +127,13 @@ std::span<const Isa> all_isas() { return isas; }
 bool supported(Isa isa) {
   const Features& f = features();
   const bool avx2 = f.avx2 && f.fma && f.f16c;
+  const bool avx512vnni = avx2 && f.avx512f && f.avx512bw && f.avx512dq && f.avx512vl && f.avx512_vnni;
   switch (isa) {
     case Isa::generic: return true;
     case Isa::avx2: return avx2;
     case Isa::avxvnni: return avx2 && f.avx_vnni;
-    case Isa::avx512vnni: return avx2 && f.avx512f && f.avx512bw && f.avx512dq && f.avx512vl && f.avx512_vnni;
+    case Isa::avx512vnni: return avx512vnni;
+    case Isa::amxint8: return avx512vnni && f.amx_tile && f.amx_int8;
   }
   return false;
 }
@@ -172,7 +187,8 @@ std::string cpu_name() {
   const std::pair<bool, const char*> names[] = {
       {f.avx2, "avx2"},         {f.fma, "fma"},           {f.f16c, "f16c"},
       {f.avx_vnni, "avx_vnni"}, {f.avx512f, "avx512f"},   {f.avx512bw, "avx512bw"},
-      {f.avx512dq, "avx512dq"}, {f.avx512vl, "avx512vl"}, {f.avx512_vnni, "avx512_vnni"}};
+      {f.avx512dq, "avx512dq"}, {f.avx512vl, "avx512vl"}, {f.avx512_vnni, "avx512_vnni"},
+      {f.amx_tile, "amx_tile"}, {f.amx_int8, "amx_int8"}};
   std::string text = brand() + ",";
   for (const auto& [has, feature] : names) {
     if (has) text += std::string(" ") + feature;

@@ -10,7 +10,7 @@
 namespace nibble {
 
 /// Instruction sets that kernels are written for, weakest first. `generic` is plain C++ for any x86-64.
-enum class Isa : unsigned char { generic, avx2, avxvnni, avx512vnni };
+enum class Isa : unsigned char { generic, avx2, avxvnni, avx512vnni, amxint8 };
 
 std::string_view name(Isa isa);
 /// Throws Error listing the valid names.
@@ -18,7 +18,8 @@ Isa parse_isa(std::string_view name);
 std::span<const Isa> all_isas();
 
 /// True if the CPU and the operating system support it (avx2 means AVX2, FMA and F16C; avx512vnni means F, BW, DQ, VL
-/// and VNNI).
+/// and VNNI; amxint8 means that with AMX-TILE and AMX-INT8, and that the system lets this process use them: the first
+/// question asks it, once).
 bool supported(Isa isa);
 /// The cap: NIBBLE_MAX_ISA if set (an unknown name throws Error), else the best supported one. Asked once per process.
 /// The cap is taken at its word even if the CPU lacks that instruction set: tests run such code under an emulator

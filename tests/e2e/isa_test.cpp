@@ -69,7 +69,7 @@ TEST(Isas, LogitsAreTheSameBits) {
     const auto model = Model::load(path, {.threads = 1, .need_tokenizer = false, .arch = {}, .progress = {}});
     const std::vector<float> expected = logits_on(model, Isa::avx2);
     ASSERT_TRUE(std::ranges::all_of(expected, [](float x) { return std::isfinite(x); })) << type->name;
-    for (Isa isa : {Isa::avxvnni, Isa::avx512vnni}) {
+    for (Isa isa : {Isa::avxvnni, Isa::avx512vnni, Isa::amxint8}) {
       if (!usable(isa)) continue;
       EXPECT_EQ(expected, logits_on(model, isa)) << type->name << " on " << name(isa);
     }

@@ -35,17 +35,25 @@ class Matmul : public testing::TestWithParam<Isa> {
     const Isa isa = GetParam();
     if (static_cast<int>(isa) > static_cast<int>(max_isa())) GTEST_SKIP() << name(isa) << " is above the cap";
     if (!supported(isa)) emulator::install();
-    emulated_ = !supported(isa);
+    emulated_ = !supported(isa) && isa != Isa::amxint8;  // a tile instruction does much: little to emulate
   }
   /// Emulated runs are slow and there the arithmetic is what counts: a smaller selection.
   bool emulated_ = false;
 
   std::string kernel_name() const { return "matmul_q_" + std::string(name(GetParam())); }
 
+  static const MicroKernel& kernel() {
+    return **std::ranges::find(microkernels(), GetParam(), &MicroKernel::isa);
+  }
+  /// Those that the instruction set has kernels for: int16 activations have no AMX form.
   static std::vector<const QuantFormat*> formats() {
     std::vector<const QuantFormat*> list;
     for (const QuantFormat* f : quant::all_formats()) {
-      if (f->layout.bits) list.push_back(f);
+      if (!f->layout.bits) continue;
+      const bool words = quant::act_needs(f->layout).bits == 16;
+      const char* reason = kernel().rejects(f->layout);
+      EXPECT_EQ(reason != nullptr, words && GetParam() == Isa::amxint8) << f->name << ": " << (reason ? reason : "accepted");
+      if (!reason) list.push_back(f);
     }
     return list;
   }
@@ -113,6 +121,7 @@ class Matmul : public testing::TestWithParam<Isa> {
     test::Random random(static_cast<uint64_t>(c.m * 1000 + c.k + c.n[0]));
     const Inputs inputs = make_inputs(format, c, random);
     EXPECT_TRUE(test::same_bits(run(inputs, c), reference(inputs, c), text(format, c), random.seed()));
+    EXPECT_EQ(emulator::threads_with_tiles(), 0) << text(format, c) << ": tiles were not released";
   }
 };
 
@@ -135,14 +144,28 @@ TEST_P(Matmul, SurvivesExtremes) {
   for (const QuantFormat* format : formats()) {
     const QuantLayout& w = format->layout;
     const int64_t k = std::max<int64_t>({w.group, w.group * w.sub_groups, 128});
-    for (int64_t m : {1, 7}) expect_exact(*format, {.n = {int64_t{16}}, .m = m, .k = k, .codes = Codes::extreme});
+    for (int64_t m : {1, 7, 9}) expect_exact(*format, {.n = {int64_t{16}}, .m = m, .k = k, .codes = Codes::extreme});
   }
 }
 
 TEST_P(Matmul, MasksEveryTailOfColumns) {
   const QuantFormat& format = quant::find_format("q4s_g32");
   for (int64_t n = 1; n <= 49; n += emulated_ ? 11 : 1) {
-    for (int64_t m : {1, 5}) expect_exact(format, {.n = {n}, .m = m, .k = 64});
+    for (int64_t m : {1, 5, 9}) expect_exact(format, {.n = {n}, .m = m, .k = 64});
+  }
+}
+
+// Totals wait between blocks of k; the last record is not whole.
+TEST_P(Matmul, AddsBlocksOfK) {
+  const std::pair<const char*, int64_t> cases[] = {{"q4s_g16", 1168}, {"q4s_g32", 1184}, {"q4z_g32", 1184}, {"q2z_g16_bf16", 1168},
+                                                   {"q4s_g64", 1216}, {"q4s_g128", 1280}, {"q4s_row", 1184}, {"nf4_g64", 1216}};
+  for (const auto& [name, k] : cases) expect_exact(quant::find_format(name), {.n = {24}, .m = 9, .k = k});
+}
+
+TEST_P(Matmul, AnyNumberOfRowsMakesTiles) {
+  for (int64_t m = 8; m <= (emulated_ ? 14 : 40); ++m) {
+    expect_exact(quant::find_format("q4s_g32"), {.n = {40}, .m = m, .k = 160});
+    expect_exact(quant::find_format("q4z_g128"), {.n = {16}, .m = m, .k = 256});
   }
 }
 
@@ -240,7 +263,7 @@ TEST_P(Matmul, NamesAreUniqueAndEmit) {
   EXPECT_THROW(emit_kernel("gemm_i8_nothing"), Error);
 }
 
-INSTANTIATE_TEST_SUITE_P(Isas, Matmul, testing::Values(Isa::avx2, Isa::avxvnni, Isa::avx512vnni),
+INSTANTIATE_TEST_SUITE_P(Isas, Matmul, testing::Values(Isa::avx2, Isa::avxvnni, Isa::avx512vnni, Isa::amxint8),
                          [](const auto& instance) { return std::string(name(instance.param)); });
 
 }  // namespace

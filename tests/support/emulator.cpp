@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Trap, decode, general-purpose instructions. Vector instructions are in emulator_vector.cpp.
+// Trap, decode, general-purpose instructions. Vector instructions are in emulator_vector.cpp, tiles in
+// emulator_tiles.cpp.
 #include "tests/support/emulator.h"
 
 #include <signal.h>
@@ -24,14 +25,6 @@ std::atomic<long long> executed_total{0};
 constexpr int greg_order[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
                                 REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
 constexpr size_t xmm_offset = 160, ymm_high_offset = 576;  // standard XSAVE layout of the signal frame
-
-[[noreturn]] void stop(const Decoded& d, const char* why) {
-  char line[256];
-  const int n = std::snprintf(line, sizeof line, "emulator: %s: %s at %#llx\n", why,
-                              ZydisMnemonicGetString(d.in.mnemonic), static_cast<unsigned long long>(d.address));
-  if (write(2, line, static_cast<size_t>(n)) < 0) _exit(99);
-  abort();
-}
 
 uint64_t width_mask(int bits) { return bits == 64 ? ~0ull : (1ull << bits) - 1; }
 
@@ -272,7 +265,7 @@ void interpret(State& s) {
       continue;
     }
     Scalar scalar(s, d);
-    if (!scalar.execute() && !execute_vector(s, d)) stop(d, "unknown instruction");
+    if (!scalar.execute() && !execute_vector(s, d) && !execute_tile(s, d)) stop(d, "unknown instruction");
     s.rip = scalar.next();
   }
   executed_total += count;
@@ -306,6 +299,14 @@ void on_sigill(int, siginfo_t*, void* context) {
 }
 
 }  // namespace
+
+void stop(const Decoded& d, const char* why) {
+  char line[256];
+  const int n = std::snprintf(line, sizeof line, "emulator: %s: %s at %#llx\n", why,
+                              ZydisMnemonicGetString(d.in.mnemonic), static_cast<unsigned long long>(d.address));
+  if (write(2, line, static_cast<size_t>(n)) < 0) _exit(99);
+  abort();
+}
 
 int gpr_index(ZydisRegister reg) {
   if (reg >= ZYDIS_REGISTER_AH && reg <= ZYDIS_REGISTER_BH) return reg - ZYDIS_REGISTER_AH;

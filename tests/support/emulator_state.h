@@ -44,6 +44,11 @@ int gpr_index(ZydisRegister reg);
 int vector_index(ZydisRegister reg);  // -1 when it is not a vector register
 bool is_mask_register(ZydisRegister reg);
 
+/// Ends the process, saying why and at which instruction.
+[[noreturn]] void stop(const Decoded& d, const char* why);
+
+/// Executes an AMX instruction on the calling thread's tiles; false when it is not one that is known.
+bool execute_tile(State& s, const Decoded& d);
 /// Executes a vector or mask instruction; false when it is not one that is known.
 bool execute_vector(State& s, const Decoded& d);
 

@@ -49,6 +49,7 @@ TEST(Cpu, CompilerAgreesOnAvx2) {
                                       __builtin_cpu_supports("f16c"));
   EXPECT_EQ(supported(Isa::avx512vnni), __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") &&
                                             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"));
+  EXPECT_TRUE(supported(Isa::avx512vnni) || !supported(Isa::amxint8));
 }
 
 TEST(Cpu, CapBoundsWhatIsUsable) {
