@@ -94,6 +94,8 @@ class Matmul : public testing::TestWithParam<Isa> {
     Tensor out(desc, memory.data());
     out.strides = {stride, 1};
     test::KernelRunner runner("matmul_q", kernel_name(), inputs.in, desc, c.attrs, c.threads, 1, 1 + c.n.size());
+    const bool few = c.m <= kernel().packed_limit(inputs.in[1].desc.format->layout);
+    EXPECT_TRUE(runner.detail().ends_with(message('_', name(few ? kernel().packed_isa : GetParam())))) << runner.detail();
     ThreadPool pool(c.threads);
     std::vector<std::byte> before(memory.data(), memory.data() + memory.size());
     runner.run(pool, inputs.in, out);
