@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // AVX2 without VNNI: vpmaddubsw multiplies unsigned codes with signed activations and adds pairs in int16.
 //
-// How many products fit in int16 decides the plan; a pair is at most 2 * 127 * (2^bits - 1):
-//   bits 1-4   eight steps fit: int16 sums stay in registers for a block of 32 k, then one vpmaddwd with ones
-//   bits 5     symmetric: sums start at minus the zero point times those of the activations, so eight steps of u - 16
-//              fit (8 * 4064); with a minimum four fit (4 * 7874): the same by 16 k
-//   bits 6     symmetric: four steps of u - 32 fit the same way (4 * 8128); with a minimum two fit: two products are
-//              added, then vpmaddwd and an int32 add
-//   codebooks  none fits: |u - 128| times the activation with the sign of u - 128 moved to it (vpsignb)
-//   bits 7, 8  meet int16 activations: codes widened to 16 bits, vpmaddwd, two k at a time
+// How many products fit in int16 decides the plan; a pair is at most 2 * 127 * U, U = 2^bits - 1 or the largest value of
+// a codebook plus its zero point:
+//   block  U <= 16    eight steps fit: int16 sums stay in registers for a block of 32 k, then one vpmaddwd with ones
+//          U <= 32    four steps fit: the same by 16 k
+//          5, 6 bits  symmetric: sums start at minus the zero point times those of the activations, so eight steps of
+//                     u - 16 fit (8 * 4064) and four of u - 32 (4 * 8128)
+//   pair   U <= 64    two steps fit: two products are added, then vpmaddwd and an int32 add
+//   single U <= 129   one product, vpmaddwd, an int32 add
+//   sign   codebooks of more: |v| times the activation with the sign of the value v moved to it (vpsignb)
+//   words  bits 7, 8  meet int16 activations: codes widened to 16 bits, vpmaddwd, two k at a time
 //
 // 4 rows x 16 columns, bits 4: ymm0-7 int16 sums | ymm8-9 weights | ymm10 broadcast | ymm11-12 products |
 // ymm13 ones | ymm14- masks.
@@ -28,26 +30,32 @@ namespace {
 class Avx2Emitter : public GemmEmitter {
  public:
   explicit Avx2Emitter(const GemmKey& key)
-      : GemmEmitter(key), plan_(plan_of(shape_, key.w.bits)) {}
+      : GemmEmitter(key), plan_(plan()) {}
 
  private:
-  enum class Plan { block, pair, sign, words };
-  static Plan plan_of(const GemmShape& shape, int bits) {
-    if (shape.words) return Plan::words;
-    if (shape.signed_codes) return Plan::sign;
-    return bits <= 5 || shape.start_k ? Plan::block : Plan::pair;
+  enum class Plan { block, pair, single, sign, words };
+  /// Steps of four k whose int16 sums cannot overflow.
+  int fitting_steps() const {
+    if (shape_.start_k) return shape_.start_k / 4;
+    const int fit = 32767 / (2 * 127 * shape_.largest);
+    return fit >= 8 ? 8 : fit >= 4 ? 4 : fit;
+  }
+  Plan plan() const {
+    if (shape_.words) return Plan::words;
+    if (shape_.signed_codes) return Plan::sign;
+    const int fit = fitting_steps();
+    return fit >= 4 || shape_.start_k ? Plan::block : fit >= 2 ? Plan::pair : Plan::single;
   }
 
   Needs needs() const override {
     switch (plan_) {
       case Plan::block: return {.temps = 2, .partial_sums = shape_.group > 4 * fitting_steps(), .constant = true};
       case Plan::pair: return {.weight_sets = 2, .broadcasts = 2, .temps = 2, .constant = true};
+      case Plan::single: return {.temps = 2, .constant = true};
       case Plan::words: return {.weight_sets = word_sets(), .temps = 2};
       default: return {.weight_sets = 2, .constant = true};
     }
   }
-  /// Steps of four k whose int16 sums cannot overflow (Plan::block).
-  int fitting_steps() const { return shape_.start_k ? shape_.start_k / 4 : key_.w.bits <= 4 ? 8 : 4; }
   bool sums_include_int_sums() const override { return shape_.start_k != 0; }
   void begin_group(int, int) override {}
 
@@ -63,6 +71,9 @@ class Avx2Emitter : public GemmEmitter {
         break;
       case Plan::pair:
         for (int s = 0; s < steps; s += 2) pair_step(step + s, first && s == 0);
+        break;
+      case Plan::single:
+        for (int s = 0; s < steps; ++s) single_step(step + s, first && s == 0);
         break;
       case Plan::words:
         for (int s = 0; s < 2 * steps; ++s) word_step(step + s / 2, s % 2, first && s == 0);
@@ -125,6 +136,17 @@ class Avx2Emitter : public GemmEmitter {
         vpmaddubsw(temp(1), weights(v, 1), broadcast(1));
         vpaddw(temp(0), temp(0), temp(1));
         add_product(temp(0), r, v, first);
+      }
+    }
+  }
+
+  void single_step(int step, bool first) {
+    for (int v = 0; v < vectors_; ++v) load_weights(weights(v), temp(), v, step);
+    for (int r = 0; r < rows_; ++r) {
+      vpbroadcastd(broadcast(), act_values(r, step));
+      for (int v = 0; v < vectors_; v += 2) {
+        for (int i = v; i < v + 2; ++i) vpmaddubsw(temp(i - v), weights(i), broadcast());
+        for (int i = v; i < v + 2; ++i) add_product(temp(i - v), r, i, first);
       }
     }
   }

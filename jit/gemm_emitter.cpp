@@ -7,6 +7,7 @@
 
 #include "quant/format.h"
 #include "tensor/check.h"
+#include "tensor/panel.h"
 
 namespace nibble::jit {
 
@@ -390,7 +391,9 @@ const char* rejects_layout(const QuantLayout& w) {
     if (super % quant::max_group != 0 && quant::max_group % super != 0) return "super-blocks must fit groups of 128";
     if (super > 1024) return "super-blocks of at most 1024";
   }
-  if (w.codebook && (w.bits != 4 || w.zero_point != ZeroPoint::symmetric)) return "codebooks are of 4 bits, symmetric";
+  if (w.codebook && (w.bits != panel_codebook(w.codebook).bits || w.zero_point != ZeroPoint::symmetric)) {
+    return "codes of the codebook's width and symmetric";
+  }
   return nullptr;
 }
 

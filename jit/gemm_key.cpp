@@ -51,11 +51,12 @@ GemmShape::GemmShape(const GemmKey& key) {
   groups_per_record = quant::max_group / group;
   groups_per_scale = quant::act_group(group) / group;
   scales_per_record = quant::max_group / quant::act_group(group);
-  zero_point = w.codebook ? 128 : 1 << (w.bits - 1);
   words = panel_act_needs(w).bits == 16;
+  zero_point = w.codebook ? panel_codebook(w.codebook).zero : 1 << (w.bits - 1);
+  largest = w.codebook ? panel_codebook(w.codebook).largest() : (1 << w.bits) - 1;
   minimum = w.zero_point != ZeroPoint::symmetric;
   row_values = key.isa == Isa::amxint8;
-  signed_codes = row_values ? !minimum : key.isa == Isa::avx2 && w.codebook;
+  signed_codes = row_values ? !minimum : key.isa == Isa::avx2 && w.codebook && 2 * 127 * largest > 32767;
   // Around their zero point sums of 5 bits fit int16 over 32 k, of 6 bits over 16 (16 * 127 * 16 = 32 * 127 * 8 = 32512).
   const bool centred = key.isa == Isa::avx2 && !minimum && !words && (w.bits == 5 || w.bits == 6);
   start_k = centred ? std::min(group, w.bits == 5 ? 32 : 16) : 0;

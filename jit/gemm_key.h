@@ -58,7 +58,8 @@ struct GemmShape {
   int groups_per_scale;   ///< stored groups per activation scale: 2 for groups of 16, else 1
   int scales_per_record;  ///< activation scales per record
   bool whole_rows;     ///< the last group may end at any block of 32
-  int zero_point;      ///< of the unsigned codes of symmetric layouts
+  int zero_point;      ///< of the unsigned codes of symmetric layouts, or of the codebook
+  int largest;         ///< unsigned code or, with a codebook, value plus zero point
   bool words;          ///< int16 activations meet codes of 16 bits
   bool signed_codes;   ///< codes reach the multiplier as u - zero_point (vpmaddubsw would overflow, tdpbssd wants it)
   bool row_values;     ///< activation values stand row by row (AMX)

@@ -30,7 +30,7 @@ std::array<uint8_t, 16> plane_mask(int width, int place) { return all_bytes(((1 
 
 void Unpack::load_constants(std::span<const int> spare) {
   std::vector<Bytes> wanted;
-  if (w_.codebook) wanted.push_back(table());
+  if (has_table()) wanted.push_back(table());
   if (signed_ && !w_.codebook) wanted.push_back(all_bytes(1 << (w_.bits - 1)));
   if (panel_act_needs(w_).bits == 16) wanted.push_back(low_bytes());
   int place = 0;
@@ -52,10 +52,20 @@ const Xbyak::Operand& Unpack::held(const Bytes& value) {
   return memory_;
 }
 
+// A book may number its values by themselves: u stands for u - zero.
+bool Unpack::has_table() const {
+  if (!w_.codebook) return false;
+  const Bytes bytes = table();
+  for (size_t i = 0; i < panel_codebook(w_.codebook).codes().size(); ++i) {
+    if (bytes[i] != i) return true;
+  }
+  return false;
+}
+
 Unpack::Bytes Unpack::table() const {
   Bytes bytes;
-  const auto values = quant::codebook(w_.codebook);
-  for (size_t i = 0; i < 16; ++i) bytes[i] = static_cast<uint8_t>(values[i] + (signed_ ? 0 : 128));
+  const Codebook& book = panel_codebook(w_.codebook);
+  for (size_t i = 0; i < 16; ++i) bytes[i] = static_cast<uint8_t>(book.values[i] + (signed_ ? 0 : book.zero));
   return bytes;
 }
 
@@ -94,10 +104,8 @@ void Unpack::codes(const Xbyak::Xmm& dst, const Xbyak::Xmm& tmp, const Xbyak::Re
     place += width;
     offset += width * 64;
   }
-  if (!w_.codebook) {
-    if (signed_) g_.vpsubb(dst, dst, held(all_bytes(1 << (w_.bits - 1))));
-    return;
-  }
+  if (!w_.codebook && signed_) g_.vpsubb(dst, dst, held(all_bytes(1 << (w_.bits - 1))));
+  if (!has_table()) return;
   const Xbyak::Operand& values = held(table());
   if (values.isMEM()) {
     g_.vmovups(tmp, values);

@@ -13,8 +13,8 @@ namespace nibble::jit {
 
 class Unpack {
  public:
-  /// With `signed_codes` lanes hold u - 128 instead of u with a codebook, else
-  /// u - 2^(bits-1); of symmetric layouts only.
+  /// With `signed_codes` lanes hold the values of a codebook, without its zero point, else u - 2^(bits-1); of symmetric
+  /// layouts only.
   Unpack(Generator& g, const QuantLayout& w, bool signed_codes) : g_(g), w_(w), signed_(signed_codes) {}
 
   /// Keeps masks and tables in the registers `spare` as far as they go; the rest is read from memory at every use.
@@ -39,6 +39,7 @@ class Unpack {
   void plane(const Xbyak::Xmm& dst, const Xbyak::Xmm& tmp, const Xbyak::RegExp& line, int width, int place, int shift);
   void scale_row(const Xbyak::Xmm& dst, const Xbyak::RegExp& at);
   void multiply_sub(const Xbyak::Xmm& dst, const Xbyak::Xmm& tmp, const Xbyak::RegExp& at);
+  bool has_table() const;
   Bytes table() const;
   /// The register that holds `value`, or the constant in memory.
   const Xbyak::Operand& held(const Bytes& value);

@@ -27,7 +27,7 @@
 //     total = fma(t, act_scale[A], total)
 // with q of int8 or, for codes of 7 and 8 bits, int16 (quant/activation.h); float() of an integer rounds to nearest even;
 // d[g] = float(scale) or float(scale) * multiplier rounded once to f32, m likewise, and m = -(d * z) for integer
-// zero points; with a codebook u is codebook[u] + 128 and zp = 128. Float weights: total = fma(x[k], w[k], total), k in order.
+// zero points; with a codebook u is book[u] + zp and zp the book's. Float weights: total = fma(x[k], w[k], total), k in order.
 #pragma once
 
 #include <cstddef>
@@ -43,6 +43,7 @@ namespace nibble::quant {
 
 using nibble::act_group;
 using nibble::block_k;
+using nibble::Codebook;
 using nibble::max_group;
 using nibble::panel_columns;
 using nibble::panel_geometry;
@@ -79,8 +80,6 @@ const BlockType* find_block_type(uint32_t gguf_id);
 std::span<const BlockType* const> native_block_types();
 const BlockType* find_native_type(std::string_view name);  ///< nullptr when unknown
 inline constexpr uint32_t native_gguf_id = 24;             ///< that of I8, the type their bytes are stored under
-/// int8 values of the 16 codes of QuantLayout::codebook (1-based).
-std::span<const int8_t, 16> codebook(int index);
 
 /// Packs rows [row, row + rows) of a file tensor (n, k) of `type` into `packed` (whole (n, k), type.format). `blocks`
 /// points at row `row`. row must be a multiple of 16 and rows too unless they reach n. Threads may pack disjoint ranges.

@@ -34,12 +34,12 @@ int nearest(float x, float d, int low, int high) {
   return static_cast<int>((clamped + 0x1.8p23f) - 0x1.8p23f);
 }
 
-int nearest_in(std::span<const int8_t, 16> book, float x) {
-  int best = 0;
-  for (int i = 1; i < 16; ++i) {
+int nearest_in(std::span<const int8_t> book, float x) {
+  size_t best = 0;
+  for (size_t i = 1; i < book.size(); ++i) {
     if (std::fabs(x - book[i]) < std::fabs(x - book[best])) best = i;
   }
-  return best;
+  return static_cast<int>(best);
 }
 
 // The peak becomes code 0, the end that reaches farther. The step widens only where the other end would lie more than
@@ -52,13 +52,28 @@ float symmetric_scale(const Range& range, int bits) {
   return peak > 0 ? -step : step;
 }
 
+// The same for a codebook: the peak becomes its farther end. Ends that are equally far need no negative scale.
+float codebook_scale(const Range& range, std::span<const int8_t> book) {
+  std::vector<int> sorted(book.begin(), book.end());
+  std::sort(sorted.begin(), sorted.end());
+  const int low = -sorted.front(), high = sorted.back();
+  const float peak = std::fabs(range.low) > std::fabs(range.high) ? range.low : range.high;
+  const float other = peak == range.low ? range.high : range.low;
+  if (low == high) return std::fabs(peak) / static_cast<float>(high);
+  const bool upwards = high > low;
+  const int gap = upwards ? sorted[1] - sorted[0] : high - sorted[sorted.size() - 2];
+  const float reach = static_cast<float>(std::min(low, high)) + static_cast<float>(gap) / 2;
+  const float step = std::max(std::fabs(peak) / static_cast<float>(std::max(low, high)), peak * other < 0 ? std::fabs(other) / reach : 0.0f);
+  return (peak > 0) == upwards ? step : -step;
+}
+
 GroupScale quantize_group(const QuantLayout& layout, const float* x, int count, uint8_t* codes) {
   const Range range = range_of(x, count);
   const int top = (1 << layout.bits) - 1, middle = 1 << (layout.bits - 1);
   GroupScale s;
   if (layout.codebook) {
-    const auto book = codebook(layout.codebook);
-    s.scale = rounded(layout.scale, std::max(std::fabs(range.low), std::fabs(range.high)) / 127);
+    const auto book = panel_codebook(layout.codebook).codes();
+    s.scale = rounded(layout.scale, codebook_scale(range, book));
     for (int i = 0; i < count; ++i) {
       codes[i] = static_cast<uint8_t>(nearest_in(book, s.scale != 0 ? x[i] / s.scale : 0.0f));
     }

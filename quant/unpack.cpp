@@ -32,7 +32,7 @@ void read_codes(int bits, const std::byte* block, int column, uint8_t* codes) {
 void apply(const QuantLayout& layout, const uint8_t* codes, int count, float scale, float minimum, int zero,
            float* out) {
   if (layout.codebook) {
-    const auto book = codebook(layout.codebook);
+    const int8_t* book = panel_codebook(layout.codebook).values;
     for (int i = 0; i < count; ++i) out[i] = scale * static_cast<float>(book[codes[i]]);
   } else if (layout.zero_point == ZeroPoint::minimum) {
     for (int i = 0; i < count; ++i) out[i] = scale * static_cast<float>(codes[i]) + minimum;

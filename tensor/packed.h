@@ -27,7 +27,7 @@ struct QuantLayout {
   DType scale = DType::f16;  ///< f16, bf16 or f32
   uint8_t sub_groups = 0;   ///< 0: a scale per group. Else groups per super-block: one `scale` (and minimum) for the
                             ///< super-block times one int8 multiplier (each) per group
-  uint8_t codebook = 0;     ///< 0: codes are numbers. Else index into quant::codebooks(): w = d * codebook[u]
+  uint8_t codebook = 0;     ///< 0: codes are numbers. Else one of nibble::books (tensor/panel.h): w = d * book[u]
   uint8_t spare = 0;        ///< keeps the representation free of padding
   bool operator==(const QuantLayout&) const = default;
 };
@@ -47,7 +47,7 @@ struct QuantFormat {
 /// What weights need of the quantised activations that they read.
 struct ActNeeds {
   int group = 32;   ///< 16, 32, 64 or 128: k per sum
-  int offset = 8;   ///< zero point of symmetric codes (2^(bits-1), or 128 with a codebook); 0 = float sums
+  int offset = 8;   ///< zero point of symmetric codes (2^(bits-1), or the codebook's); 0 = float sums
   int bits = 8;     ///< of a value: 8, or 16 for weights of 7 or 8 bits
   auto operator<=>(const ActNeeds&) const = default;
   int limit() const { return bits == 16 ? 32767 : 127; }  ///< largest value

@@ -2,7 +2,6 @@
 #include "tensor/panel.h"
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -12,9 +11,6 @@
 namespace nibble {
 
 namespace {
-
-// NF4 (QLoRA, arXiv 2305.14314, appendix E) scaled to 127 and rounded.
-constexpr std::array<int8_t, 16> nf4 = {-127, -88, -67, -50, -36, -23, -12, 0, 10, 20, 31, 43, 56, 71, 92, 127};
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 size_t round_up_64(size_t bytes) { return (bytes + 63) / 64 * 64; }
@@ -39,8 +35,10 @@ void check_layout(const QuantLayout& l) {
                "weight layout: group ", l.group, ", expected 16, 32, 64, 128 or 0 for the whole row");
   NIBBLE_CHECK(l.sub_groups == 0 || (l.group != 0 && l.zero_point != ZeroPoint::integer),
                "weight layout: sub_groups need a group size and a symmetric or minimum zero point");
-  NIBBLE_CHECK(l.codebook == 0 || (l.codebook == 1 && l.bits == 4 && l.zero_point == ZeroPoint::symmetric),
-               "weight layout: a codebook needs 4-bit codes and a symmetric zero point");
+  if (l.codebook == 0) return;
+  const Codebook& book = panel_codebook(l.codebook);
+  NIBBLE_CHECK(l.bits == book.bits && l.zero_point == ZeroPoint::symmetric, "weight layout: codebook ", book.name,
+               " needs codes of ", book.bits, " bits and a symmetric zero point");
 }
 
 int stored_group(const QuantLayout& l) { return l.group == 0 ? max_group : std::min<int>(l.group, max_group); }
@@ -154,18 +152,13 @@ float panel_float(const QuantLayout& layout, const std::byte* panel, int64_t k, 
 }
 
 int panel_number(const QuantLayout& layout, unsigned code) {
-  if (layout.codebook) return panel_codebook(layout.codebook)[code];
+  if (layout.codebook) return panel_codebook(layout.codebook).values[code];
   return static_cast<int>(code) - (1 << (layout.bits - 1));
-}
-
-std::span<const int8_t, 16> panel_codebook(int index) {
-  NIBBLE_CHECK(index == 1, "codebook ", index, ": expected 1");
-  return nf4;
 }
 
 ActNeeds panel_act_needs(const QuantLayout& w) {
   ActNeeds needs{.group = stored_group(w), .offset = 0, .bits = w.bits > 6 && !w.codebook ? 16 : 8};
-  if (w.zero_point == ZeroPoint::symmetric) needs.offset = w.codebook ? 128 : 1 << (w.bits - 1);
+  if (w.zero_point == ZeroPoint::symmetric) needs.offset = w.codebook ? panel_codebook(w.codebook).zero : 1 << (w.bits - 1);
   return needs;
 }
 

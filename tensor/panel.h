@@ -52,8 +52,22 @@ float panel_float(const QuantLayout& layout, const std::byte* panel, int64_t k, 
 /// The number that a code of a symmetric layout stands for, before its scale: code - 2^(bits-1), or the codebook's value.
 int panel_number(const QuantLayout& layout, unsigned code);
 
-/// int8 values of the 16 codes of QuantLayout::codebook (1-based). Throws Error on another index.
-std::span<const int8_t, 16> panel_codebook(int index);
+/// Values of QuantLayout::codebook; tensor/codebook.cpp has the numbers.
+namespace books {
+enum : uint8_t { none, nf4, iq4, fp4, b1, t2, iq1, iq2, iq3, odd };
+}
+
+/// What the codes of a codebook stand for.
+struct Codebook {
+  std::string_view name;  ///< how names of formats begin
+  int bits = 4;           ///< of a code: the first 2^bits values count
+  int zero = 128;         ///< a power of two; fast kernels multiply the unsigned values[u] + zero
+  int8_t values[16] = {};
+  std::span<const int8_t> codes() const { return std::span(values).first(size_t{1} << bits); }
+  int largest() const;    ///< of values[u] + zero
+};
+/// Throws Error on an index that is not in `books`, none included.
+const Codebook& panel_codebook(int index);
 
 /// What quantised weights need of the activations they read.
 ActNeeds panel_act_needs(const QuantLayout& weights);

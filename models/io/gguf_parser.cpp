@@ -283,17 +283,18 @@ void GgufParser::parse_tensor() {
   }
   for (uint32_t i = rank; i-- > 0;) tensor.shape.push_back(static_cast<int64_t>(sizes[i]));
 
+  const GgufTypeName known = gguf_type_name(id);
   if (tensor.type == nullptr) tensor.type = quant::find_block_type(id);
-  if (tensor.type == nullptr) {
-    const GgufTypeName known = gguf_type_name(id);
+  if (tensor.type == nullptr) tensor.element = find_element_type(known.name);
+  if (tensor.type == nullptr && tensor.element == nullptr) {
     if (known.name.empty()) bad("unknown type id ", id);
     if (known.removed) bad("type ", known.name, " (id ", id, ") was removed from GGUF: convert the model again");
-    bad("type ", known.name, " (id ", id, ") is not supported yet");
+    bad("type ", known.name, " (id ", id, ") is for activations: expected weights");
   }
-  const auto block = static_cast<uint64_t>(tensor.type->block_elements);
+  const auto block = static_cast<uint64_t>(tensor.block_elements());
   if (sizes[0] % block != 0)
-    bad("rows of ", sizes[0], " elements of type ", tensor.type->name, ": expected a multiple of ", block);
-  if (__builtin_mul_overflow(elements / block, uint64_t{tensor.type->block_bytes}, &tensor.bytes))
+    bad("rows of ", sizes[0], " elements of type ", tensor.type_name(), ": expected a multiple of ", block);
+  if (__builtin_mul_overflow(elements / block, tensor.block_bytes(), &tensor.bytes))
     bad("its size in bytes is above 2^64");
   tensor.offset = take<uint64_t>("the offset");
   if (tensor.offset % alignment_ != 0)

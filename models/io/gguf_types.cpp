@@ -13,7 +13,8 @@ GgufTypeName gguf_type_name(uint32_t id) {
       {"iq3_xxs"}, {"iq1_s"},       {"iq4_nl"},      {"iq3_s"},       {"iq2_s"},             {"iq4_xs"},
       {"i8"},      {"i16"},         {"i32"},         {"i64"},         {"f64"},               {"iq1_m"},
       {"bf16"},    {"q4_0_4_4", true}, {"q4_0_4_8", true}, {"q4_0_8_8", true}, {"tq1_0"},     {"tq2_0"},
-      {"iq4_nl_4_4", true}, {"iq4_nl_4_8", true}, {"iq4_nl_8_8", true}, {"mxfp4"}, {"nvfp4"}, {"q1_0"}};
+      {"iq4_nl_4_4", true}, {"iq4_nl_4_8", true}, {"iq4_nl_8_8", true}, {"mxfp4"}, {"nvfp4"}, {"q1_0"},
+      {"q2_0"}};
   return id < std::size(names) ? names[id] : GgufTypeName{};
 }
 

@@ -57,6 +57,15 @@ inline void load_nibbles(const std::byte* p, uint8_t* codes) {
   }
 }
 
+/// 256 elements of two bits: element 128h + 32p + i is bits 2p+1..2p of byte 32h + i.
+inline void load_two_bits(const std::byte* p, uint8_t* codes) {
+  for (int half = 0; half < 2; ++half, p += 32) {
+    for (int part = 0; part < 4; ++part, codes += 32) {
+      for (int i = 0; i < 32; ++i) codes[i] = static_cast<uint8_t>(static_cast<uint8_t>(p[i]) >> (2 * part) & 3);
+    }
+  }
+}
+
 /// Adds 16 to codes[i] where bit i of `bits` is set, i = 0..31.
 inline void add_fifth_bits(uint32_t bits, uint8_t* codes) {
   for (int i = 0; i < 4; ++i) {

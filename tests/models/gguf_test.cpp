@@ -74,6 +74,29 @@ TEST(Gguf, FindsTensorsAndTheirBytes) {
   EXPECT_TRUE(gguf.warnings().empty());
 }
 
+TEST(Gguf, PlainNumbersBecomeFloats) {
+  TempDir dir;
+  GgufWriter w;
+  w.str("general.architecture", "llama");
+  w.tensor("i8", {2}, 24, raw(int8_t{-128}) + raw(int8_t{7}));
+  w.tensor("i16", {2}, 25, raw(int16_t{-32768}) + raw(int16_t{7}));
+  w.tensor("i32", {2}, 26, raw(int32_t{-65536}) + raw(int32_t{7}));
+  w.tensor("i64", {2}, 27, raw(-(int64_t{1} << 40)) + raw(int64_t{7}));
+  w.tensor("f64", {2}, 28, raw(-0.1) + raw(7.0));
+  w.save(dir / "a.gguf");
+  const Gguf gguf = Gguf::open(dir / "a.gguf");
+  const std::pair<const char*, float> first[] = {{"i8", -128}, {"i16", -32768}, {"i32", -65536}, {"i64", -0x1p40f}, {"f64", -0.1f}};
+  for (const auto& [name, value] : first) {
+    const GgufTensor* tensor = gguf.tensor(name);
+    ASSERT_NE(tensor, nullptr) << name;
+    float floats[2];
+    to_floats(*tensor, gguf.bytes(*tensor).data(), 2, floats);
+    EXPECT_EQ(tensor->type_name(), name);
+    EXPECT_EQ(floats[0], value) << name;
+    EXPECT_EQ(floats[1], 7.0f) << name;
+  }
+}
+
 TEST(Gguf, HonoursAlignmentAndVersionTwo) {
   TempDir dir;
   GgufWriter w;
@@ -109,7 +132,7 @@ void save_shards(const TempDir& dir, const std::function<void(int, GgufWriter&)>
     w.u16("split.no", static_cast<uint16_t>(i)).u16("split.count", 3).i32("split.tensors.count", 3);
     w.tensor("t" + std::to_string(i), {1}, std::vector<float>{static_cast<float>(i)});
     if (change) change(i, w);
-    w.save(dir / ("m-0000" + std::to_string(i + 1) + "-of-00003.gguf"));
+    w.save(dir / message("m-0000", i + 1, "-of-00003.gguf"));
   }
 }
 

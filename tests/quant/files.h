@@ -19,6 +19,11 @@ inline std::vector<std::byte> read_bytes(const std::string& path) {
   return bytes;
 }
 
+inline std::string read_text(const std::string& path) {
+  const auto bytes = read_bytes(path);
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
 inline std::vector<float> read_floats(const std::string& path) {
   const auto bytes = read_bytes(path);
   std::vector<float> floats(bytes.size() / sizeof(float));

@@ -3,10 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <cctype>
 #include <set>
 #include <string>
 
 #include "tensor/check.h"
+#include "tests/quant/files.h"
 
 namespace nibble::quant {
 namespace {
@@ -14,7 +16,8 @@ namespace {
 // The name a layout must have: see docs/formats.md.
 std::string expected_name(const QuantLayout& l) {
   if (l.bits == 0) return std::string(name(l.scale));
-  std::string s = l.codebook ? "nf4" : message("q", int{l.bits}, "szi"[static_cast<int>(l.zero_point)]);
+  std::string s = message("q", int{l.bits}, "szi"[static_cast<int>(l.zero_point)]);
+  if (l.codebook) s = panel_codebook(l.codebook).name;
   s += l.group ? message("_g", l.group) : "_row";
   if (l.sub_groups) s += message("x", int{l.sub_groups});
   const DType usual = l.group ? DType::f16 : DType::f32;
@@ -71,13 +74,18 @@ TEST(QuantFormats, RefuseWidthsThatSplitAGroup) {
   }
 }
 
-// Q4_K and Q5_K hold their multipliers in six bits, panels in eight: four bytes more per block of 256.
-TEST(BlockTypes, PackedWeightsAreAsLargeAsTheFile) {
+// The table of docs/formats.md: type, id, block, format and bits of every block type that is not a float's.
+TEST(BlockTypes, AreAsTheDocumentationSays) {
+  const std::string page = test::read_text(NIBBLE_SOURCE_DIR "/docs/formats.md");
   const int64_t n = 32, k = 4096;
   for (const BlockType* type : all_block_types()) {
-    const size_t widened = type->name == "q4_k" || type->name == "q5_k" ? 4 : 0;
-    const auto blocks = static_cast<size_t>(n * k / type->block_elements);
-    EXPECT_EQ(type->format->bytes(*type->format, n, k), blocks * (type->block_bytes + widened)) << type->name;
+    std::string name(type->name);
+    for (char& c : name) c = static_cast<char>(std::toupper(c));
+    const double file = static_cast<double>(type->block_bytes) * 8 / type->block_elements;
+    const double packed = static_cast<double>(type->format->bytes(*type->format, n, k)) * 8 / (n * k);
+    const std::string row = message("| ", name, " | ", type->gguf_id, " | ", type->block_elements, ", ", type->block_bytes, " | `",
+                                    type->format->name, "` | ", file, " | ", packed, " | ", type->encode ? "yes" : "no", " |");
+    EXPECT_NE(page.find(row), std::string::npos) << "docs/formats.md lacks " << row;
   }
 }
 

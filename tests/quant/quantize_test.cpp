@@ -45,11 +45,24 @@ double rounding(DType type, double value) {
   }
 }
 
+struct BookRange {
+  int low = 127, high = -128, widest_gap = 0;
+};
+BookRange book_range(int codebook) {
+  const auto book = panel_codebook(codebook).codes();
+  std::vector<int> sorted(book.begin(), book.end());
+  std::sort(sorted.begin(), sorted.end());
+  BookRange r{sorted.front(), sorted.back(), 0};
+  for (size_t i = 1; i < sorted.size(); ++i) r.widest_gap = std::max(r.widest_gap, sorted[i] - sorted[i - 1]);
+  return r;
+}
+
 // What quantising one group may cost, given the scale and minimum it was stored with.
 double bound(const QuantLayout& l, const PanelScale& s, double peak) {
   const double step = std::fabs(s.scale);
-  const double codes = l.codebook ? 127 : l.zero_point == ZeroPoint::symmetric ? 1 << (l.bits - 1) : (1 << l.bits) - 1;
-  const double half = l.codebook ? 19.5 : 0.5;  // the widest gap of NF4 is 39 of 127
+  const BookRange book = l.codebook ? book_range(l.codebook) : BookRange{};
+  const double codes = l.codebook ? std::max(-book.low, book.high) : l.zero_point == ZeroPoint::symmetric ? 1 << (l.bits - 1) : (1 << l.bits) - 1;
+  const double half = l.codebook ? book.widest_gap / 2.0 : 0.5;
   // The stored scale is within rounding() of the ideal one, counted from either side, and the last code multiplies it.
   double total = half * step + codes * rounding(l.scale, step) * (1 + 0x1p-7);
   if (l.zero_point == ZeroPoint::minimum) total += rounding(l.scale, s.minimum) * (1 + 0x1p-7);
@@ -118,7 +131,7 @@ TEST(QuantizeRows, UsesTheWholeRangeOfCodes) {
       const double peak = std::max(std::fabs(*low), std::fabs(*high)), half = 1 << (l.bits - 1);
       double ideal = (*high - *low) / (2 * half - 1);
       if (l.zero_point == ZeroPoint::integer) ideal = (std::max(*high, 0.0f) - std::min(*low, 0.0f)) / (2 * half - 1);
-      if (l.zero_point == ZeroPoint::symmetric) ideal = l.codebook ? peak / 127 : peak / (half - 0.5);
+      if (l.zero_point == ZeroPoint::symmetric) ideal = l.codebook ? peak / std::min(-book_range(l.codebook).low, book_range(l.codebook).high) : peak / (half - 0.5);
       std::vector<std::byte> packed(format->bytes(*format, 1, k));
       quantize_rows(*format, w.data(), 1, k, 0, 1, packed.data());
       const PanelScale s = panel_scale(l, panel_geometry(l, 1, k), packed.data(), 0, 0);

@@ -14,7 +14,15 @@ namespace nibble::test {
 
 namespace {
 
-constexpr int nf4[16] = {-127, -88, -67, -50, -36, -23, -12, 0, 10, 20, 31, 43, 56, 71, 92, 127};
+// Books of sample_layouts.
+int book_value(int book, int u) {
+  constexpr int nf4[16] = {-127, -88, -67, -50, -36, -23, -12, 0, 10, 20, 31, 43, 56, 71, 92, 127};
+  if (book == books::nf4) return nf4[u];
+  if (book == books::odd) return (2 * (u % 8) + 1) * (u < 8 ? 1 : -1);
+  if (book == books::t2) return u - 1;
+  constexpr int iq2[4] = {8, 25, 43, 43};
+  return iq2[u % 4] * (u < 4 ? 1 : -1);
+}
 
 size_t format_bytes(const QuantFormat& format, int64_t n, int64_t k) {
   return panel_geometry(format.layout, n, k).bytes();
@@ -174,7 +182,7 @@ RandomPanels random_panels(const QuantLayout& layout, int64_t n, int64_t k, uint
         const int u = p.codes[j][c];
         const int offset = layout.codebook ? 0 : 1 << (layout.bits - 1);
         const bool symmetric = layout.zero_point == ZeroPoint::symmetric;
-        const int number = layout.codebook ? nf4[u] : symmetric ? u - offset : u;
+        const int number = layout.codebook ? book_value(layout.codebook, u) : symmetric ? u - offset : u;
         const double d = p.scale[j / g.group][c], m = p.minimum[j / g.group][c];
         result.values[(first + c) * k + j] = d * number + m;
         result.magnitudes[(first + c) * k + j] = std::fabs(d * number) + std::fabs(m) + (symmetric ? std::fabs(d * offset) : 0);
@@ -203,7 +211,10 @@ std::vector<QuantLayout> sample_layouts() {
       {.group = 128, .bits = 4, .zero_point = integer, .scale = DType::f16},
       {.group = 64, .bits = 7, .zero_point = integer, .scale = DType::f32},
       {.group = 64, .bits = 1, .zero_point = symmetric, .scale = DType::bf16},
-      {.group = 64, .bits = 4, .zero_point = symmetric, .scale = DType::f32, .codebook = 1},
+      {.group = 64, .bits = 4, .zero_point = symmetric, .scale = DType::f32, .codebook = books::nf4},
+      {.group = 16, .bits = 3, .zero_point = symmetric, .scale = DType::f32, .sub_groups = 16, .codebook = books::iq2},
+      {.group = 32, .bits = 4, .zero_point = symmetric, .scale = DType::f16, .sub_groups = 8, .codebook = books::odd},
+      {.group = 128, .bits = 2, .zero_point = symmetric, .scale = DType::f16, .codebook = books::t2},
       {.group = 0, .bits = 8, .zero_point = symmetric, .scale = DType::f32},
       {.group = 0, .bits = 8, .zero_point = minimum, .scale = DType::f32},
       {.bits = 0, .scale = DType::f32},

@@ -20,7 +20,7 @@ struct RandomPanels {
 };
 RandomPanels random_panels(const QuantLayout& layout, int64_t n, int64_t k, uint64_t seed);
 
-/// A spread of layouts: every width of code, zero point, scale type, group, sub-groups and the codebook.
+/// A spread of layouts: every width of code, zero point, scale type, group, sub-groups and codebooks.
 std::vector<QuantLayout> sample_layouts();
 std::string to_string(const QuantLayout& layout);
 

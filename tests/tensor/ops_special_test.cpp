@@ -129,8 +129,8 @@ TEST(MatmulQ, EveryLayoutMatchesTheExactProduct) {
     const Attrs needs = {{"bits", int64_t{wide ? 16 : 8}},
                          {"group", int64_t{layout.group ? layout.group : 128}},
                          {"offset", int64_t{layout.zero_point != ZeroPoint::symmetric ? 0
-                                            : layout.codebook                         ? 128
-                                                                                      : 1 << (layout.bits - 1)}}};
+                                            : layout.codebook ? panel_codebook(layout.codebook).zero
+                                                              : 1 << (layout.bits - 1)}}};
     const TestTensor act = run_reference("quantize", {TestTensor({m, k}, f32, random.normals(m * k))}, needs);
     const Doubles x = values(act);
     Doubles want, bound;

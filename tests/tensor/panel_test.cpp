@@ -53,7 +53,9 @@ TEST(Panel, RefusesWhatDoesNotFit) {
   EXPECT_THROW(panel_geometry({.group = 32, .bits = 9}, 16, 64), Error);
   EXPECT_THROW(panel_geometry({.group = 32, .bits = 5, .codebook = 1}, 16, 64), Error);
   EXPECT_THROW(panel_geometry({.group = 32, .bits = 4}, -1, 64), Error);
-  EXPECT_THROW(panel_codebook(2), Error);
+  EXPECT_THROW(panel_geometry({.group = 32, .bits = 4, .codebook = 100}, 16, 64), Error);
+  EXPECT_THROW(panel_codebook(0), Error);
+  EXPECT_THROW(panel_codebook(100), Error);
 }
 
 TEST(QuantizeActRow, FollowsTheArithmeticStepByStep) {
