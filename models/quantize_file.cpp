@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "models/io/checkpoint.h"
+#include "models/io/gguf_types.h"
 #include "models/io/gguf_writer.h"
 #include "quant/fit.h"
 #include "tensor/check.h"
@@ -60,9 +61,7 @@ class FileQuantizer {
       const bool fits = type != nullptr && tensor.shape[-1] % type->block_elements == 0;
       if (matrix) ++(fits ? report_.quantised : report_.kept);
       if (!fits) {
-        tensors.push_back({tensor.name, tensor.shape, tensor.type, [this, &tensor](std::span<std::byte> out) {
-                             std::memcpy(out.data(), file_.bytes(tensor).data(), out.size());
-                           }});
+        tensors.push_back(kept(tensor));
         continue;
       }
       const auto statistics = calibration.find(use->second.weight);
@@ -77,6 +76,16 @@ class FileQuantizer {
   }
 
  private:
+  /// The tensor as it is, or as floats where GGUF has no type for it.
+  GgufOutput kept(const StoredTensor& tensor) const {
+    const quant::BlockType* type = tensor.type != nullptr ? tensor.type : gguf_plain_type(tensor.element->name);
+    const bool floats = type == nullptr;
+    return {tensor.name, tensor.shape, floats ? quant::find_block_type(0) : type, [this, &tensor, floats](std::span<std::byte> out) {
+              if (floats) return to_floats(tensor, file_.bytes(tensor).data(), tensor.shape.elements(), reinterpret_cast<float*>(out.data()));
+              std::memcpy(out.data(), file_.bytes(tensor).data(), out.size());
+            }};
+  }
+
   std::vector<std::pair<std::string, GgufValue>> values() const {
     std::vector<std::pair<std::string, GgufValue>> kept;
     for (const auto& [key, value] : file_.gguf()->values()) {

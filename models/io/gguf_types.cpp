@@ -18,4 +18,14 @@ GgufTypeName gguf_type_name(uint32_t id) {
   return id < std::size(names) ? names[id] : GgufTypeName{};
 }
 
+const quant::BlockType* gguf_plain_type(std::string_view name) {
+  static const quant::BlockType types[] = {{"i16", 25, 1, 2, nullptr, nullptr, nullptr},
+                                           {"i32", 26, 1, 4, nullptr, nullptr, nullptr},
+                                           {"i64", 27, 1, 8, nullptr, nullptr, nullptr},
+                                           {"f64", 28, 1, 8, nullptr, nullptr, nullptr}};
+  for (const quant::BlockType& type : types)
+    if (type.name == name) return &type;
+  return nullptr;
+}
+
 }  // namespace nibble::models

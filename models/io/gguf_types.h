@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "quant/format.h"
+
 namespace nibble::models {
 
 struct GgufTypeName {
@@ -12,5 +14,9 @@ struct GgufTypeName {
   bool removed = false;   ///< no longer written or read by ggml
 };
 GgufTypeName gguf_type_name(uint32_t id);
+
+/// How plain numbers that are no block type of quant/ stand in a file that is written: f64, i16, i32, i64, else nullptr.
+/// i8 is not among them: readers of our files take it for blocks of a native type.
+const quant::BlockType* gguf_plain_type(std::string_view name);
 
 }  // namespace nibble::models

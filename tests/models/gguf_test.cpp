@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <filesystem>
 #include <functional>
 #include <limits>
@@ -78,11 +79,11 @@ TEST(Gguf, PlainNumbersBecomeFloats) {
   TempDir dir;
   GgufWriter w;
   w.str("general.architecture", "llama");
-  w.tensor("i8", {2}, 24, raw(int8_t{-128}) + raw(int8_t{7}));
-  w.tensor("i16", {2}, 25, raw(int16_t{-32768}) + raw(int16_t{7}));
-  w.tensor("i32", {2}, 26, raw(int32_t{-65536}) + raw(int32_t{7}));
-  w.tensor("i64", {2}, 27, raw(-(int64_t{1} << 40)) + raw(int64_t{7}));
-  w.tensor("f64", {2}, 28, raw(-0.1) + raw(7.0));
+  w.tensor("i8", {2}, 24, raw(std::array<int8_t, 2>{int8_t{-128}, 7}));
+  w.tensor("i16", {2}, 25, raw(std::array<int16_t, 2>{int16_t{-32768}, 7}));
+  w.tensor("i32", {2}, 26, raw(std::array<int32_t, 2>{int32_t{-65536}, 7}));
+  w.tensor("i64", {2}, 27, raw(std::array<int64_t, 2>{-(int64_t{1} << 40), 7}));
+  w.tensor("f64", {2}, 28, raw(std::array<double, 2>{-0.1, 7}));
   w.save(dir / "a.gguf");
   const Gguf gguf = Gguf::open(dir / "a.gguf");
   const std::pair<const char*, float> first[] = {{"i8", -128}, {"i16", -32768}, {"i32", -65536}, {"i64", -0x1p40f}, {"f64", -0.1f}};

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "tensor/op.h"
+#include "tensor/panel.h"
 #include "tests/support/compare.h"
 #include "tests/support/op_cases.h"
 #include "tests/support/random.h"
