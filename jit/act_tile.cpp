@@ -4,6 +4,7 @@
 #include <emmintrin.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 namespace nibble::jit {
@@ -89,6 +90,11 @@ void pack_act_tile(const GemmShape& shape, int rows, const Activations& act, int
         const std::byte* sum = act.data + geometry.sums_offset + static_cast<size_t>(at) * 4;
         const int to = (shape.float_sums ? shape.act_float_sums : shape.act_int_sums) + (static_cast<int>(g) * rows + r) * 4;
         if (shape.float_sums || shape.int_sums) std::memcpy(tile + to, sum, 4);
+        if (!shape.carries_biased) continue;
+        int32_t biased;
+        std::memcpy(&biased, sum, 4);
+        biased += std::bit_cast<int32_t>(integer_bias);
+        std::memcpy(tile + shape.act_biased_sums + (static_cast<int>(g) * rows + r) * 4, &biased, 4);
       }
     }
     for (int64_t at = 0; shape.start_k && at < k_count; at += shape.start_k) {

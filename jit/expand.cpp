@@ -87,6 +87,10 @@ class ExpandEmitter : public Generator {
       const int out = a * shape_.panel_bytes + g * key_.panels * 64 + column * 4;
       unpack_.scale(vec(0), vec(2), record, group % per_record, column);
       vmovups(ptr[out_ + static_cast<size_t>(out + shape_.panel_d)], vec(0));
+      if (shape_.biased_sums) {
+        vmulps(vec(0), vec(0), constant(integer_bias));
+        vmovups(ptr[out_ + static_cast<size_t>(out + shape_.panel_m)], vec(0));
+      }
       if (!shape_.minimum) continue;
       unpack_.minimum(vec(1), vec(2), vec(0), record, group % per_record, column);
       vmovups(ptr[out_ + static_cast<size_t>(out + shape_.panel_m)], vec(1));

@@ -278,7 +278,9 @@ Xbyak::Address GemmEmitter::act_values(int r, int step, int half) const {
 }
 
 Xbyak::Address GemmEmitter::act_int_sum(int r, int a, int g) const {
-  return ptr[act_ + static_cast<size_t>(a * shape_.act_bytes + shape_.act_int_sums + (g * rows_ + r) * 4)];
+  const bool biased = key_.source == Source::panel && shape_.biased_sums;
+  const int sums = biased ? shape_.act_biased_sums : shape_.act_int_sums;
+  return ptr[act_ + static_cast<size_t>(a * shape_.act_bytes + sums + (g * rows_ + r) * 4)];
 }
 
 Xbyak::Address GemmEmitter::act_start(int r, int step) const {
@@ -321,13 +323,17 @@ void GemmEmitter::load_scales(int a, int g) {
   }
 }
 
+Xbyak::Address GemmEmitter::panel_minimum(int v, int a, int g) const {
+  const int at = a * shape_.panel_bytes + shape_.panel_m + (g * key_.panels + panel(v)) * 64 + column(v) * 4;
+  return ptr[codes_ + static_cast<size_t>(at)];
+}
+
 void GemmEmitter::add_minimum(const Xbyak::Xmm& t, int v, int a, int g) {
   if (key_.source == Source::packed) {
     vfmadd231ps(t, broadcast(), vec(minima_ + v));
     return;
   }
-  const int at = a * shape_.panel_bytes + shape_.panel_m + (g * key_.panels + panel(v)) * 64 + column(v) * 4;
-  vfmadd231ps(t, broadcast(), ptr[codes_ + static_cast<size_t>(at)]);
+  vfmadd231ps(t, broadcast(), panel_minimum(v, a, g));
 }
 
 // t = fma(float(sum), d, t), the first group of a scale with t = 0: a product alone, which differs at most in the
@@ -338,10 +344,11 @@ void GemmEmitter::end_group(int a, int g) {
   const int in_scale = g % shape_.groups_per_scale;
   for (int r = 0; r < rows_; ++r) {
     const bool add_int = shape_.int_sums && !sums_include_int_sums();
+    const bool biased = key_.source == Source::panel && shape_.biased_sums;
     if (add_int) vpbroadcastd(broadcast(), act_int_sum(r, a, g));
     for (int v = 0; v < vectors_; ++v) {
       if (add_int) vpaddd(sum(r, v), sum(r, v), broadcast());
-      vcvtdq2ps(sum(r, v), sum(r, v));
+      if (!biased) vcvtdq2ps(sum(r, v), sum(r, v));
     }
     if (shape_.float_sums) {
       const int at = a * shape_.act_bytes + shape_.act_float_sums + (g * rows_ + r) * 4;
@@ -350,7 +357,9 @@ void GemmEmitter::end_group(int a, int g) {
     for (int v = 0; v < vectors_; ++v) {
       const bool in_register = many && t_.in_registers();
       const Xbyak::Xmm t = in_register ? at(t_, r, v) : sum(r, v);
-      if (in_scale == 0) {
+      if (biased) {
+        vfmsub213ps(t, weights(v), panel_minimum(v, a, g));
+      } else if (in_scale == 0) {
         vmulps(t, sum(r, v), weights(v));
       } else if (in_register) {
         vfmadd231ps(t, sum(r, v), weights(v));

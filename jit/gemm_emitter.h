@@ -86,6 +86,7 @@ class GemmEmitter : public Generator {
   void end_group(int a, int g);
   void end_scale(int a, int s);
   void add_minimum(const Xbyak::Xmm& t, int v, int a, int g);
+  Xbyak::Address panel_minimum(int v, int a, int g) const;
   Xbyak::RegExp panel_base(const Xbyak::Reg64& base, int v) const;
   int column(int v) const { return evex() ? 0 : v % 2 * 8; }
   int panel(int v) const { return evex() ? v : v / 2; }

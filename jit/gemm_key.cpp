@@ -27,8 +27,9 @@ std::string layout_name(const QuantLayout& w) {
 
 std::string name(const GemmKey& key) {
   const bool panel = key.source == Source::panel;
-  const std::string weights = message(panel ? 'p' : 'q', layout_name(key.w), panel || key.w.scale == DType::f16 ? "" : "_",
-                                      panel || key.w.scale == DType::f16 ? std::string_view() : name(key.w.scale));
+  const bool usual = key.w.scale == (panel ? DType::f32 : DType::f16);
+  const std::string weights =
+      message(panel ? 'p' : 'q', layout_name(key.w), usual ? "" : "_", usual ? std::string_view() : name(key.w.scale));
   const int columns = key.panels * 16;
   if (key.rows == 0) return message("expand_", weights, '_', columns, '_', name(key.isa));
   return message(GemmShape(key).words ? "gemm_i16_" : "gemm_i8_", weights, "_f32_", static_cast<int>(key.rows), 'x', columns,
@@ -37,7 +38,9 @@ std::string name(const GemmKey& key) {
 
 QuantLayout expanded_layout(const QuantLayout& w) {
   QuantLayout e = w;
-  e.scale = DType::f32;
+  const bool biased = w.scale == DType::f16 && w.zero_point == ZeroPoint::symmetric && w.bits <= 4 && !w.codebook &&
+                      w.group != 16;
+  e.scale = biased ? DType::f16 : DType::f32;
   e.sub_groups = 0;
   if (w.zero_point == ZeroPoint::integer) e.zero_point = ZeroPoint::minimum;
   return e;
@@ -62,6 +65,8 @@ GemmShape::GemmShape(const GemmKey& key) {
   start_k = centred ? std::min(group, w.bits == 5 ? 32 : 16) : 0;
   int_sums = !minimum && !signed_codes && !centred;
   float_sums = minimum;
+  carries_biased = key.isa == Isa::avx2 && int_sums && !words && groups_per_scale == 1;
+  biased_sums = carries_biased && expanded_layout(w).scale == DType::f16;
 
   unit_k = std::max(quant::max_group, group * w.sub_groups);
   tail_k = whole_rows ? quant::block_k : group;
@@ -80,7 +85,8 @@ GemmShape::GemmShape(const GemmKey& key) {
   const int sum_bytes = groups_per_record * rows * 4;
   const int value_bytes = words ? 2 : 1;
   act_int_sums = quant::max_group * rows * value_bytes;
-  act_float_sums = act_int_sums + (int_sums ? sum_bytes : 0);
+  act_biased_sums = act_int_sums + (int_sums ? sum_bytes : 0);
+  act_float_sums = act_biased_sums + (carries_biased ? sum_bytes : 0);
   act_scales = act_float_sums + (float_sums ? sum_bytes : 0);
   act_starts = act_scales + scales_per_record * rows * 4;
   act_bytes = act_starts + (start_k ? quant::max_group / start_k * rows * 4 : 0);
@@ -88,7 +94,7 @@ GemmShape::GemmShape(const GemmKey& key) {
 
   panel_d = quant::max_group * panels * 16 * value_bytes;
   panel_m = panel_d + groups_per_record * panels * 64;
-  panel_bytes = panel_m + (minimum ? groups_per_record * panels * 64 : 0);
+  panel_bytes = panel_m + (minimum || biased_sums ? groups_per_record * panels * 64 : 0);
 }
 
 }  // namespace nibble::jit

@@ -10,13 +10,18 @@
 //   int8 values[32 steps][R][4]   or, for int16 activations, int16 values[32 steps][2 halves][R][2]: of the step's four k
 //   the first and third, then the second and fourth;
 //   for amxint8 int8 values[R][128], zeros behind the end of k, so that a part of each row is a tile of A;
-//   then, where the weights need them, int32 sums[groups][R], float sums[groups][R], then float scales[activation groups][R],
+//   then, where the weights need them, int32 sums[groups][R], the same + integer_bias, float sums[groups][R], then float
+//   scales[activation groups][R],
 //   then int16 starts[128 / start_k][R][2]: -zero_point * (sum of the values with k % 4 < 2, of those with k % 4 >= 2)
 //   (amxint8 pads a record to whole lines).
 // Expanded weights, `panels` panels P side by side: per record `panel_bytes`:
 //   uint8 codes[32 steps][P][16 columns][4]   or, to meet int16 activations, uint16 codes[32 steps][2 halves][P][16][2];
 //   codes of a symmetric format less their zero point for amxint8, which multiplies signed by signed;
-//   float d[groups][P][16]   and with a minimum float m[groups][P][16]
+//   float d[groups][P][16]   and with a minimum float m[groups][P][16], with biased_sums float integer_bias * d in its place
+//
+// Biased sums: an int32 sum i, less than 2^22, added to the bits of the float 1.5 * 2^23 is the float 1.5 * 2^23 + i.
+// fma(that, d, -(1.5 * 2^23 * d)) rounds i * d once, as float(i) * d does, if the product in it is exact: d of an f16 and
+// an int8 multiplier has at most 18 bits. That saves the conversion.
 #pragma once
 
 #include <cstddef>
@@ -29,6 +34,8 @@
 #include "tensor/packed.h"
 
 namespace nibble::jit {
+
+inline constexpr float integer_bias = 12582912.0f;  ///< 1.5 * 2^23
 
 /// Where the weights come from: packed panels as quant/format.h has them, or expanded as above.
 enum class Source : uint8_t { packed, panel };
@@ -48,6 +55,7 @@ static_assert(std::has_unique_object_representations_v<GemmKey>);
 std::string name(const GemmKey& key);
 
 /// What is left of a layout after expansion: all formats with equal code width, group and zero point share kernels.
+/// `scale` says what the f32 scales were made from: f16 if that allows biased sums, else f32.
 QuantLayout expanded_layout(const QuantLayout& w);
 
 struct GemmShape {
@@ -65,6 +73,8 @@ struct GemmShape {
   bool row_values;     ///< activation values stand row by row (AMX)
   bool minimum;        ///< two float terms per group
   bool int_sums, float_sums;  ///< what the activation tile carries
+  bool biased_sums;    ///< expanded weights: sums become floats by their bias, see above
+  bool carries_biased; ///< the activation tile has int_sums a second time, with integer_bias added
   int start_k;         ///< not 0: int16 sums of so many k start at the tile's `starts`, which takes the place of int_sums
 
   int unit_k;   ///< k of one pass of the main loop: a record or a super-block, the longer one
@@ -73,7 +83,7 @@ struct GemmShape {
   int code_block_bytes;         ///< packed: codes of 32 k
   int scale_bytes;              ///< packed: one scale record, see PanelGeometry::scale_group_bytes
   int unit_scale_bytes;         ///< packed: scales of one unit
-  int act_int_sums, act_float_sums, act_scales, act_starts, act_bytes;  ///< offsets in an activation record, and its size
+  int act_int_sums, act_biased_sums, act_float_sums, act_scales, act_starts, act_bytes;  ///< offsets in an activation record, and its size
   int panel_d, panel_m, panel_bytes;                        ///< the same for an expanded record
 };
 
