@@ -28,6 +28,17 @@ struct RopeScaling {
   std::vector<float> short_factors, long_factors;   ///< longrope, unless the file has them as tensors
 };
 
+/// A mixture of experts in place of the MLP; layers without a weight "router" have the MLP.
+struct Experts {
+  int count = 0, chosen = 0;            ///< count 0: no mixtures
+  int ffn = 0;                          ///< of one expert
+  bool sigmoid = false;                 ///< scores; else softmax
+  bool normalize = false;               ///< the chosen weights add up to 1, times `scale`
+  float scale = 1;
+  int groups = 1, kept_groups = 1, group_best = 1;  ///< op choose_experts
+  float clamp_limit = 0, clamp_alpha = 1.702f;      ///< gpt-oss's clamped SwiGLU; 0: act(gate) * up
+};
+
 /// Sizes and constants of one model.
 struct Config {
   int layers = 0, width = 0, heads = 0, kv_heads = 0, head_dim = 0, ffn = 0, vocab = 0;
@@ -39,6 +50,7 @@ struct Config {
   Pairing pairing = Pairing::halves;
   RopeScaling rope_scaling;
   Act act = Act::silu;                ///< of the MLP
+  Experts experts;
   std::vector<bool> full_attention;   ///< by layer: sees all positions in spite of `window`; empty: none does
   std::vector<bool> no_rope;          ///< by layer: without rope; empty: none is
   float local_rope_theta = 0;         ///< base for the layers with the window, never scaled; 0: rope_theta, as for all
@@ -67,6 +79,8 @@ struct Arch {
   std::vector<std::string_view> model_types;  ///< general.architecture (GGUF) and model_type (Hugging Face)
   std::string_view examples;                  ///< for --list and the README: "LLaMA 1-3, TinyLlama, SmolLM2"
   std::string_view base = {};                 ///< a variant: the architecture whose files its demo binary also takes
+  /// A variant: whether a file of the architecture `base` is one of this; nullptr: none is.
+  bool (*claims)(const Metadata&) = nullptr;
   /// Reads and checks the numbers; throws Error naming the key.
   Config (*config)(const Metadata&) = nullptr;
   std::vector<Name> names;

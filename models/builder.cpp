@@ -11,6 +11,7 @@
 #include "tensor/buffer.h"
 #include "tensor/check.h"
 #include "tensor/op.h"
+#include "tensor/panel.h"
 
 namespace nibble::models {
 
@@ -84,10 +85,25 @@ struct Builder::Impl {
     return config.clip_qkv == 0 ? x : graph.add(op("clamp"), {x}, {{"limit", double{config.clip_qkv}}}, node("clip"));
   }
   Value heads_norm(Value x, std::string_view name, const AttentionOptions& options);
-  Value act(Value x, Act act) {
+  Value gated(Value gate, Value up) {
+    return graph.add(op("mul"), {act(gate, config.act), up}, {}, node("gated"));
+  }
+  Value experts(Value x, Value groups, std::string_view name, int64_t n, bool grouped);
+  Value experts_mlp(Value x, Value groups);
+  Value shared_expert(Value x);
+  static std::string_view act_name(Act act) {
     static constexpr std::string_view names[] = {"silu", "gelu", "gelu_tanh", "relu"};
-    const std::string_view name = names[static_cast<size_t>(act)];
-    return graph.add(op(name), {x}, {}, node(name));
+    return names[static_cast<size_t>(act)];
+  }
+  Value act(Value x, Act act) { return graph.add(op(act_name(act)), {x}, {}, node(act_name(act))); }
+  /// One matrix (n, k) for each expert, as Weights stacks them.
+  const Tensor& expert_stack(std::string_view name, int64_t n, int64_t k) const {
+    const int64_t padded = (n + panel_columns - 1) / panel_columns * panel_columns;
+    NIBBLE_CHECK(weights.experts(name, layer) == config.experts.count, weights.where(name, layer), ": expected ",
+                 config.experts.count, " experts, found ", weights.experts(name, layer));
+    NIBBLE_CHECK(weights.expert(name, layer, 0).desc.shape == Shape({n, k}), weights.where(name, layer), ": expected shape ",
+                 to_string(Shape{n, k}), " for each expert, found ", to_string(weights.expert(name, layer, 0).desc.shape));
+    return need(name, {config.experts.count * padded, k});
   }
 
   void inputs(const Sizes& sizes);
@@ -226,6 +242,68 @@ Value Builder::mlp_gated(Value x, Act act) {
   Value up = impl_.linear(x, "up", c.ffn);
   return impl_.linear(impl_.graph.add(op("mul"), {gate, up}, {}, impl_.node("gated")), "down", c.width);
 }
+
+/// The grouped rows of x, or those of the tokens, times the weight (n, k) of each row's expert, plus its bias.
+Value Builder::Impl::experts(Value x, Value groups, std::string_view name, int64_t n, bool grouped) {
+  const Experts& e = config.experts;
+  std::vector<Value> in = {x, constant(name, ".weight", expert_stack(name, n, graph.desc(x).shape[-1])), groups};
+  const Tensor* bias = find(name, {e.count, n}, ".bias");
+  if (bias != nullptr) in.push_back(constant(name, ".bias", *bias));
+  return graph.add(op("matmul_experts"), in,
+                   {{"experts", int64_t{e.count}}, {"n", n}, {"chosen", int64_t{e.chosen}}, {"grouped", int64_t{grouped}},
+                    {"bias", int64_t{bias != nullptr}}}, node(name));
+}
+
+/// act(gate(x)) * up(x), grouped.
+Value Builder::Impl::experts_mlp(Value x, Value groups) {
+  const Experts& e = config.experts;
+  const Tensor &gate = expert_stack("gate_experts", e.ffn, graph.desc(x).shape[-1]);
+  const Tensor &up = expert_stack("up_experts", e.ffn, graph.desc(x).shape[-1]);
+  const bool biased = weights.find("gate_experts", layer, ".bias") != nullptr || weights.find("up_experts", layer, ".bias") != nullptr;
+  if (gate.desc == up.desc && !biased && e.clamp_limit == 0)
+    return graph.add(op("matmul_experts"), {x, constant("gate_experts", ".weight", gate), constant("up_experts", ".weight", up), groups},
+                     {{"experts", int64_t{e.count}}, {"n", int64_t{e.ffn}}, {"chosen", int64_t{e.chosen}},
+                      {"gate", std::string(act_name(config.act))}}, node("gate_experts+up_experts"));
+  const Value g = experts(x, groups, "gate_experts", e.ffn, false), u = experts(x, groups, "up_experts", e.ffn, false);
+  if (e.clamp_limit == 0) return gated(g, u);
+  return graph.add(op("clamped_swiglu"), {g, u}, {{"limit", double{e.clamp_limit}}, {"alpha", double{e.clamp_alpha}}},
+                   node("clamped_swiglu"));
+}
+
+/// A mixture of one expert, where it has a router of its own.
+Value Builder::Impl::shared_expert(Value x) {
+  const int64_t ffn = weights.find("shared_gate", layer)->desc.shape[0];
+  const Value y = linear(gated(linear(x, "shared_gate", ffn), linear(x, "shared_up", ffn)), "shared_down", config.width);
+  if (weights.find("shared_router", layer) == nullptr) return y;
+  const Value logits = linear(x, "shared_router", 1);
+  const Value chosen = graph.add(op("choose_experts"), {logits}, {{"count", 1}}, node("shared_choice"));
+  const Value weight = graph.add(op("expert_weights"), {logits, chosen}, {{"score", std::string("sigmoid")}}, node("shared_weight"));
+  const Value groups = graph.add(op("group_experts"), {chosen}, {{"experts", 1}}, node("shared_groups"));
+  return graph.add(op("combine_experts"), {y, groups, weight}, {}, node("shared_expert"));
+}
+
+Value Builder::moe(Value x) {
+  const Experts& e = impl_.config.experts;
+  Graph& graph = impl_.graph;
+  const std::string score = e.sigmoid ? "sigmoid" : "softmax";
+  const Value logits = impl_.linear(x, "router", e.count);
+  std::vector<Value> choice = {logits};
+  const Tensor* bias = impl_.find("router_choice", {e.count}, ".weight");
+  if (bias != nullptr) choice.push_back(impl_.constant("router_choice", ".weight", *bias));
+  const Value chosen = graph.add(op("choose_experts"), choice,
+                                 {{"count", int64_t{e.chosen}}, {"score", score}, {"bias", int64_t{bias != nullptr}},
+                                  {"groups", int64_t{e.groups}}, {"kept_groups", int64_t{e.kept_groups}},
+                                  {"group_best", int64_t{e.group_best}}}, impl_.node("choice"));
+  const Value weight = graph.add(op("expert_weights"), {logits, chosen},
+                                 {{"score", score}, {"normalize", int64_t{e.normalize}}, {"scale", double{e.scale}}},
+                                 impl_.node("expert_weights"));
+  const Value groups = graph.add(op("group_experts"), {chosen}, {{"experts", int64_t{e.count}}}, impl_.node("groups"));
+  Value y = impl_.experts(impl_.experts_mlp(x, groups), groups, "down_experts", impl_.config.width, true);
+  y = graph.add(op("combine_experts"), {y, groups, weight}, {}, impl_.node("experts"));
+  return has("shared_gate") ? add(y, impl_.shared_expert(x)) : y;
+}
+
+Value Builder::moe_or_mlp(Value x) { return has("router") ? moe(x) : mlp_gated(x, impl_.config.act); }
 
 Value Builder::logits(Value x) {
   const Config& c = impl_.config;

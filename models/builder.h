@@ -53,6 +53,12 @@ class Builder {
   Value mlp(Value x, Act act);
   /// down(act(gate(x)) * up(x))
   Value mlp_gated(Value x, Act act);
+  /// Config::experts with the weights router, gate_experts, up_experts, down_experts and, if the file has them,
+  /// router_choice (a bias that only counts in the choice) and shared_gate, shared_up, shared_down: an expert that all rows
+  /// take, weighted by sigmoid(shared_router) if there is such a weight.
+  Value moe(Value x);
+  /// moe where the layer has a router, else mlp_gated.
+  Value moe_or_mlp(Value x);
   /// The output matrix "output", the token embedding when the file ties them; then Config::logit_scale and logit_softcap.
   Value logits(Value x);
 

@@ -15,7 +15,7 @@ namespace nibble::models {
 namespace {
 
 // Far above any model, low enough that products of two of them can't overflow.
-constexpr int64_t max_layers = 4096, max_heads = 4096, max_width = 1 << 20, max_context = 1 << 28;
+constexpr int64_t max_layers = 4096, max_heads = 4096, max_width = 1 << 20, max_context = 1 << 28, max_experts = 1 << 20;
 
 int read_int(const Metadata& m, std::string_view keys, int64_t high) {
   return static_cast<int>(m.need_int(keys, 1, high));
@@ -126,6 +126,16 @@ std::vector<bool> read_full_attention(const Metadata& m, int layers, int every) 
   return full;
 }
 
+Experts read_experts(const Metadata& m, int ffn, bool normalize) {
+  Experts e;
+  e.count = read_int(m, "expert_count|num_local_experts|num_experts|n_routed_experts", max_experts);
+  e.chosen = read_int(m, "expert_used_count|num_experts_per_tok", e.count);
+  e.ffn = read_int(m, "expert_feed_forward_length|moe_intermediate_size", ffn, 1, max_width * 8);
+  e.normalize = m.get_bool("expert_weights_norm|norm_topk_prob", normalize);
+  e.scale = read_float(m, "expert_weights_scale|routed_scaling_factor", 1, 0, 1e6);
+  if (e.scale == 0) e.scale = 1;  // what converters write for "none"
+  return e;
+}
 
 }  // namespace
 
@@ -168,8 +178,12 @@ Config read_config(const Metadata& m, const ConfigDefaults& defaults) {
   c.parallel_residual = m.get_bool("use_parallel_residual", defaults.parallel_residual);
   c.attention_softcap = read_float(m, "attn_logit_softcapping", 0, 0, 1e6);
   c.logit_softcap = read_float(m, "final_logit_softcapping", 0, 0, 1e6);
-  const int64_t experts = m.get_int("expert_count", 0, 0, std::numeric_limits<int>::max());
-  NIBBLE_CHECK(experts == 0, m.file(), ": expert_count: expected 0 (no mixture of experts), found ", experts);
+  if (defaults.experts) {
+    c.experts = read_experts(m, c.ffn, defaults.normalize_experts);
+  } else {
+    const int64_t experts = m.get_int("expert_count", 0, 0, std::numeric_limits<int>::max());
+    NIBBLE_CHECK(experts == 0, m.file(), ": expert_count: expected 0 (no mixture of experts), found ", experts);
+  }
   check_heads(m, c);
   return c;
 }

@@ -20,6 +20,8 @@ struct ConfigDefaults {
   int full_attention_every = 0;   ///< each n-th layer sees all positions; 0: all layers have the window, if there is one
   Act act = Act::silu;
   bool parallel_residual = false;
+  bool experts = false;           ///< the architecture has mixtures of experts; else files with experts are refused
+  bool normalize_experts = false;
 };
 
 /// Sizes, rope and window under their usual keys, checked against each other; `norm_eps` and `pairing` are left to the

@@ -40,6 +40,7 @@ struct Model {
   std::shared_ptr<const Tokenizer> tokenizer;
   uint64_t file_bytes = 0, parameters = 0;
   uint64_t bytes_per_token = 0;   ///< packed bytes that one generated token reads: all but an untied embedding
+                                ///< and the experts that it does not choose
   uint64_t macs_per_token = 0;    ///< multiply-adds of the matmuls of one prompt token, output head left out
 };
 

@@ -23,6 +23,8 @@ const Arch& arch_of(const Metadata& metadata, const std::string& wanted) {
   } catch (const Error& error) {
     fail(metadata.file(), ": ", key, ": ", error.what());
   }
+  for (const Arch& variant : all_archs())
+    if (variant.claims != nullptr && variant.base == found->name && variant.claims(metadata)) found = &variant;
   if (wanted.empty()) return *found;
   const Arch& arch = find_arch(wanted);
   NIBBLE_CHECK(&arch == found || arch.base == found->name, metadata.file(), ": ", key, ": expected ", arch.name, ", found '", type, "'");
@@ -81,7 +83,14 @@ void measure(Model& model, const Checkpoint& checkpoint, const std::string& quan
     for (int layer = 0; layer < model.config.layers; ++layer) {
       const Tensor* tensor = model.weights.find(name.name, layer);
       if (tensor == nullptr || tensor->desc.dtype != DType::packed) continue;
-      model.macs_per_token += static_cast<uint64_t>(tensor->desc.shape.elements());
+      const Experts& e = model.config.experts;
+      const auto all = static_cast<uint64_t>(tensor->desc.shape.elements());
+      if (const auto count = static_cast<uint64_t>(model.weights.experts(name.name, layer)); count > 0) {
+        model.bytes_per_token -= bytes(tensor->desc) / count * (count - static_cast<uint64_t>(e.chosen));
+        model.macs_per_token += all / count * static_cast<uint64_t>(e.chosen);
+      } else {
+        model.macs_per_token += all;
+      }
       if (!quant.empty()) elements[tensor->desc.format->name] += tensor->desc.shape.elements();
     }
   int64_t most = 0;

@@ -106,6 +106,13 @@ void plus_one(Slice& slice, const Context& c) {
   slice.add = 1;
 }
 
+void row(Slice& slice, const Context& c) {
+  if (!slice.vector()) return;
+  c.check(slice.runs == std::vector<RowRun>{{0, slice.source_rows}}, "must stand before pieces that choose rows");
+  slice.columns = std::exchange(slice.source_rows, 1);
+  slice.runs = {{0, 1}};
+}
+
 // Done by make_slice, where the tensor's third dimension is known.
 void experts(Slice&, const Context&) {}
 
@@ -120,6 +127,7 @@ constexpr Piece pieces_list[] = {
     {"even", alternate<0>},    {"odd", alternate<1>},    {"to_halves", reorder_heads<true>},
     {"to_pairs", reorder_heads<false>},                  {"experts", experts},     {"transpose", transpose},
     {"plus_one", plus_one},    {"after_two", after_two},  {"unit_head", unit_head},
+    {"row", row},
 };
 
 const Piece& find_piece(std::string_view name, const std::string& where) {

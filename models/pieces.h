@@ -15,6 +15,7 @@
 //   experts                    of (experts, n, k): one matrix per expert; of (experts, n): one vector
 //                              (also for norms with weights of their own for each head)
 //   transpose                  of (k, n), the weight (n, k); biases pass
+//   row                        of a vector (n), the matrix (1, n); matrices pass
 //   plus_one                   1 is added to each element of a vector
 //   unit_head                  if Config::unit_head, each row is divided by its length
 #pragma once

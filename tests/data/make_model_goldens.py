@@ -42,7 +42,9 @@ def randomize(model, golden, seed):
         for name, p in model.named_parameters():
             noise = torch.randn(p.shape, generator=g)
             gain = golden.gain * min(embeddings, 1) if any(key in name for key in golden.quiet) else 1.0
-            if p.dim() == 2 and "norm" not in name:
+            if p.dim() == 3:  # one matrix per expert; gpt-oss has them transposed
+                p.copy_(noise * gain / p.shape[1 if golden.transposed_experts else 2] ** 0.5)
+            elif p.dim() == 2 and "norm" not in name and not name.endswith("bias"):
                 embedding = any(key in name for key in ("emb", "wte", "wpe"))
                 p.copy_(noise * (embeddings if embedding else gain / p.shape[0 if id(p) in transposed else 1] ** 0.5))
             elif name.endswith("bias"):

@@ -18,6 +18,7 @@ class Golden:
     tokens: int = 70   # more than two pages of the KV cache and than the biggest chunk the tests cut a prompt into
     attention: str = "eager"
     gguf: bool = True                        # False: no GGUF files of this kind exist
+    transposed_experts: bool = False         # of (experts, k, n)
     norm_plus_one: bool = False              # norms multiply by 1 + weight
     gguf_keys: dict = dataclasses.field(default_factory=dict)   # GGUFWriter.add_...: what the converter leaves out
     gguf_arch: str = ""
@@ -299,6 +300,20 @@ def own_code(s):
         padded_vocab_size=48, seq_length=128, layernorm_epsilon=1e-5, add_qkv_bias=True))
 
 
+def mixtures(s):
+    quiet = ("o_proj",)
+    small = sizes(s, intermediate_size=12 * s)
+    yield Golden("mixtral", t.MixtralForCausalLM, t.MixtralConfig(**small, num_local_experts=5, num_experts_per_tok=2), quiet=quiet)
+    many = small | dict(moe_intermediate_size=8 * s)
+    yield Golden("qwen2moe", t.Qwen2MoeForCausalLM, t.Qwen2MoeConfig(**many, num_experts=7, num_experts_per_tok=3,
+                 shared_expert_intermediate_size=20 * s), quiet=quiet)
+    yield Golden("qwen2moe-mixed", t.Qwen2MoeForCausalLM, t.Qwen2MoeConfig(**many, num_experts=7, num_experts_per_tok=3,
+                 shared_expert_intermediate_size=20 * s, norm_topk_prob=True, mlp_only_layers=[0]), quiet=quiet, gguf=False)
+    yield Golden("qwen3moe", t.Qwen3MoeForCausalLM, t.Qwen3MoeConfig(**many, head_dim=16, num_experts=9, num_experts_per_tok=4,
+                 norm_topk_prob=True), quiet=quiet)
+    yield Golden("olmoe", t.OlmoeForCausalLM, t.OlmoeConfig(**small, num_experts=6, num_experts_per_tok=3), quiet=quiet)
+
+
 def goldens(scale):
-    for family in (llamas, qwens, gpts, falcons, phis, gemmas, norms, own_code):
+    for family in (llamas, qwens, gpts, falcons, phis, gemmas, norms, own_code, mixtures):
         yield from family(scale)

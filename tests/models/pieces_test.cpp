@@ -231,8 +231,14 @@ TEST(Pieces, RefuseWhatDoesNotFit) {
   EXPECT_THROW(check_part({&quantised.tensor, make_slice(quantised.tensor.shape, "transpose", 0, config(), "t")}, "t"), Error);
 }
 
+TEST(Pieces, RowMakesAMatrixOfAVector) {
+  EXPECT_EQ(make_slice({24}, "row", 0, config(), "t").shape(), (Shape{1, 24}));
+  EXPECT_EQ(make_slice({1, 24}, "row", 0, config(), "t").shape(), (Shape{1, 24}));
+  refused({24}, "odd,row", {"'row'"});
+}
+
 TEST(Pieces, EveryOneIsTested) {
-  std::set<std::string> tested = {"experts", "transpose", "plus_one", "unit_head"};
+  std::set<std::string> tested = {"row", "experts", "transpose", "plus_one", "unit_head"};
   for (const Case& test : cases()) tested.insert(test.pieces);
   for (std::string_view piece : all_pieces()) EXPECT_TRUE(tested.contains(std::string(piece))) << piece;
 }
