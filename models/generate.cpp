@@ -141,11 +141,12 @@ GenerateResult Session::generate(std::span<const int32_t> prompt, const Generate
   result.prompt_seconds = clock.lap();
 
   const size_t vocab = static_cast<size_t>(engine_.model().config.vocab);
+  const auto tokens = static_cast<size_t>(tokenizer->vocab());  // rows of padding behind them are no tokens
   const auto full = [&] { return options.max_tokens >= 0 && result.generated_tokens >= options.max_tokens; };
   // The token after those in the cache, from its row of the logits; it is the last one of the result.
   const auto next = [&](std::span<const float> row) -> std::optional<StopReason> {
     if (cancelled(cancel)) return StopReason::cancelled;
-    const int32_t token = sampler.sample(row);
+    const int32_t token = sampler.sample(row.first(tokens));
     const bool ends = tokenizer->is_end(token) || std::count(options.end_tokens.begin(), options.end_tokens.end(), token) > 0;
     if (ends && !options.ignore_eos) return StopReason::end_token;
     accept(token);

@@ -51,13 +51,15 @@ int embedding_rows(const Checkpoint& checkpoint, const Arch& arch) {
 
 void check_vocabulary(const Checkpoint& checkpoint, const Config& config, const Tokenizer* tokenizer) {
   if (tokenizer == nullptr) return;
-  NIBBLE_CHECK(tokenizer->vocab() == config.vocab, checkpoint.path(), ": the vocabulary has ", tokenizer->vocab(),
+  // folders pad the matrix to a round number of rows
+  const bool padded = checkpoint.folder() != nullptr && tokenizer->vocab() < config.vocab;
+  NIBBLE_CHECK(padded || tokenizer->vocab() == config.vocab, checkpoint.path(), ": the vocabulary has ", tokenizer->vocab(),
                " tokens, the embedding matrix ", config.vocab, " rows");
 }
 
 std::shared_ptr<const Tokenizer> load_tokenizer(const Checkpoint& checkpoint) {
   if (const Gguf* gguf = checkpoint.gguf()) return Tokenizer::from_gguf(*gguf);
-  fail(checkpoint.path(), ": tokenizers of folders cannot be read yet");
+  return Tokenizer::load_folder(checkpoint.path()).tokenizer;
 }
 
 /// Weights that are stored as something other than matrices of numbers.
@@ -107,7 +109,8 @@ std::string file_name(const std::string& path) { return path.substr(path.find_la
 
 bool has_tokenizer(const std::string& path) {
   const Checkpoint checkpoint = Checkpoint::open(path);
-  return checkpoint.gguf() != nullptr && checkpoint.gguf()->find("tokenizer.ggml.tokens") != nullptr;
+  if (const Gguf* gguf = checkpoint.gguf()) return gguf->find("tokenizer.ggml.tokens") != nullptr;
+  return Tokenizer::folder_has_one(checkpoint.path());
 }
 
 std::shared_ptr<const Model> Model::load(const std::string& path, const LoadOptions& options) {

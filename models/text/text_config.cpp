@@ -241,6 +241,28 @@ void apply_text_config(const TextConfig& config, Pipeline& parts) {
   vocabulary.find_ends();
 }
 
+namespace {
+
+/// Names of the files other than tokenizer.json that hold a vocabulary, the one to read first.
+std::vector<std::string> vocabulary_files(const std::string& folder) {
+  std::vector<std::string> found;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    const std::string name = entry.path().filename().string();
+    if (name.ends_with(".tiktoken")) found.push_back(name);
+  }
+  std::sort(found.begin(), found.end());
+  for (const char* name : {"tokenizer.model", "tiktoken.model", "spiece.model", "sentencepiece.bpe.model", "vocab.json", "vocab.txt"})
+    if (is_file(folder + "/" + name)) found.emplace_back(name);
+  return found;
+}
+
+}  // namespace
+
+bool Tokenizer::folder_has_one(const std::string& folder) {
+  return is_file(folder + "/tokenizer.json") || !vocabulary_files(folder).empty();
+}
+
 TextFolder Tokenizer::load_folder(const std::string& folder) {
   const TextConfig config = read_text_config(folder);
   const auto path = [&](const std::string& name) { return folder + "/" + name; };
@@ -248,15 +270,7 @@ TextFolder Tokenizer::load_folder(const std::string& folder) {
   if (is_file(path("tokenizer.json"))) {
     parts = read_tokenizer_json(path("tokenizer.json"));
   } else {
-    std::vector<std::string> found;
-    std::error_code error;
-    for (const auto& entry : fs::directory_iterator(folder, error)) {
-      const std::string name = entry.path().filename().string();
-      if (name.ends_with(".tiktoken")) found.push_back(name);
-    }
-    std::sort(found.begin(), found.end());
-    for (const char* name : {"tokenizer.model", "tiktoken.model", "spiece.model", "sentencepiece.bpe.model", "vocab.json", "vocab.txt"})
-      if (is_file(path(name))) found.emplace_back(name);
+    const std::vector<std::string> found = vocabulary_files(folder);
     NIBBLE_CHECK(!found.empty(), folder, ": no tokenizer.json, tokenizer.model, *.tiktoken, vocab.json or vocab.txt");
     parts = read_any_file(path(found.front()), config);
     if (config.tokenizer_class == "ChatGLMTokenizer") add_chatglm_tokens(*parts);

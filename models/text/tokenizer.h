@@ -37,6 +37,8 @@ class Tokenizer {
   /// vocab.json with merges.txt, or vocab.txt; and what tokenizer_config.json, generation_config.json and the template
   /// files say about it. Throws Error naming the file and key.
   static TextFolder load_folder(const std::string& folder);
+  /// Whether any file that load_folder takes a vocabulary from is there.
+  static bool folder_has_one(const std::string& folder);
   /// A folder, or a file of any of the kinds above; the files beside it are not read.
   static std::shared_ptr<const Tokenizer> load(const std::string& path);
 

@@ -129,6 +129,7 @@ class Bytes final : public Tokenizer {
     return out;
   }
   std::string piece(int32_t, bool) const override { return ""; }
+  std::string decode(std::span<const int32_t>, bool) const override { return ""; }
   int vocab() const override { return 256 + static_cast<int>(controls_.size()); }
   std::string_view kind() const override { return "bytes"; }
   std::string_view token_text(int32_t token) const override { return controls_.at(static_cast<size_t>(token) - 256); }

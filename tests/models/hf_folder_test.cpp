@@ -11,6 +11,7 @@
 
 #include "jit/jit.h"
 #include "models/decoder.h"
+#include "models/generate.h"
 #include "models/io/checkpoint.h"
 #include "tensor/check.h"
 #include "tests/support/gguf_writer.h"
@@ -247,6 +248,45 @@ TEST(HfFolder, TextConfigAndWrappedNamesAreThoseOfTheTextModel) {
   test::write_file(copy / "model.safetensors", test::raw(uint64_t{text.size()}) + text + bytes.substr(8 + size));
   const std::vector<int32_t> tokens = {5, 6, 7};
   EXPECT_EQ(run(copy.path, tokens), run(goldens + "llama-f32", tokens));
+}
+
+/// Gives the folder a tokenizer of `tokens` words "t0", "t1", ... (its embedding matrix has 48 rows).
+void add_words(const Copy& copy, int tokens) {
+  json vocab;
+  for (int i = 0; i < tokens; ++i) vocab[message("t", i)] = i;
+  const json tokenizer = {{"model", {{"type", "WordLevel"}, {"vocab", vocab}, {"unk_token", "t0"}}}, {"pre_tokenizer", {{"type", "Whitespace"}}}};
+  test::write_file(copy / "tokenizer.json", tokenizer.dump());
+}
+
+TEST(HfFolder, RowsBehindTheVocabularyAreNeverDrawn) {
+  jit::register_kernels();
+  const Copy copy("llama-f32");
+  add_words(copy, 5);
+  EXPECT_TRUE(has_tokenizer(copy.path));
+  Engine engine(Model::load(copy.path), {.threads = 1, .context = 96});
+  Session session(engine);
+  GenerateOptions options;
+  options.max_tokens = 60;
+  options.ignore_eos = true;
+  options.sampler.temperature = 100;
+  const std::vector<int32_t> prompt = {1, 4};
+  const GenerateResult result = session.generate(prompt, options, {});
+  EXPECT_EQ(result.tokens.size(), 60u);
+  for (int32_t token : result.tokens) EXPECT_LT(token, 5);
+}
+
+TEST(HfFolder, VocabulariesLargerThanTheMatrixAreRefused) {
+  const Copy copy("llama-f32");
+  EXPECT_FALSE(has_tokenizer(copy.path));
+  add_words(copy, 49);
+  EXPECT_TRUE(has_tokenizer(copy.path));
+  try {
+    Model::load(copy.path);
+    FAIL() << "loaded";
+  } catch (const Error& error) {
+    const std::string what = error.what();
+    EXPECT_TRUE(what.find("49") != what.npos && what.find("48") != what.npos) << what;
+  }
 }
 
 TEST(HfFolder, ChatTemplateComesFromEitherFile) {
