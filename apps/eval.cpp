@@ -76,6 +76,7 @@ int eval(const EvalFlags& flags) {
 
 Action setup_eval(CLI::App& app) {
   auto flags = std::make_shared<EvalFlags>();
+  flags->model.cache_type = "f32";
   add_model_flag(app, flags->model);
   app.add_option("--tokens", flags->tokens, "Token ids, separated by commas; no begin token is added")
       ->type_name("ID,ID,...")->required()
@@ -90,7 +91,8 @@ Action setup_eval(CLI::App& app) {
   app.add_option("--logits", flags->logits, "Save the logits here: NumPy, float32, (rows, vocabulary)")->type_name("FILE.npy");
   app.add_flag("--last", flags->last, "Logits of the last token only");
   add_engine_flags(app, flags->model);
-  app.footer("Example:\n  nibble eval -m model.gguf --tokens 1,15043,3186 --logits out.npy");
+  app.footer("Keys and values are kept in f32 by default (f16 in every other command), so that what differs from a reference\n"
+             "is not the rounding of the cache.\n\nExample:\n  nibble eval -m model.gguf --tokens 1,15043,3186 --logits out.npy");
   return [flags] { return eval(*flags); };
 }
 

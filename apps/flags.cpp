@@ -49,8 +49,8 @@ void add_engine_flags(CLI::App& app, ModelFlags& flags) {
   app.add_option("-c,--context,--ctx-size", flags.context, "Positions to make room for (default: the model's, at most 4096)")
       ->type_name("N")->check(between(1, 1 << 24))->group("Machine");
   app.add_option("--cache-type", flags.cache_type,
-                 "What keys and values are kept in: f16, bf16 or q8_0 (8 bits with a scale per position and head)")
-      ->type_name("TYPE")->check(CLI::IsMember({"f16", "bf16", "q8_0"}))->capture_default_str()->group("Machine");
+                 "What keys and values are kept in: f32, f16, bf16 or q8_0 (8 bits with a scale per position and head)")
+      ->type_name("TYPE")->check(CLI::IsMember({"f32", "f16", "bf16", "q8_0"}))->capture_default_str()->group("Machine");
   app.add_option("--quant", flags.quant, "Quantise matrices of floats while loading: q4, q8, q2, q3, q5, q6, nf4, or any weight format by its name")
       ->type_name("FORMAT")->group("Machine")
       ->check([](const std::string& text) -> std::string {

@@ -30,7 +30,7 @@ struct AttentionShape {
   int64_t rows = 0, heads = 0, kv_heads = 0;
   int64_t head_dim = 0, value_dim = 0;  ///< of q and k, of v and the result
   int64_t padded_dim = 0;   ///< value_dim rounded up to 16
-  DType pages = DType::f16; ///< f16, bf16 or i8
+  DType pages = DType::f16; ///< f32, f16, bf16 or i8
   int64_t heads_per_kv = 0;
   int64_t max_pages = 0;    ///< columns of the page table
   int64_t max_ranges = 0;
@@ -43,7 +43,7 @@ struct AttentionShape {
   int64_t tile_rows = 0;    ///< tile_tokens * heads_per_kv * group
 
   int64_t page_bytes(int64_t dim) const {  ///< of one kv head
-    return pages == DType::i8 ? page_positions * (dim + 4) : page_positions * dim * 2;
+    return pages == DType::i8 ? page_positions * (dim + 4) : page_positions * dim * static_cast<int64_t>(element_bytes(pages));
   }
   /// The positions that a token row sees.
   int64_t first_position(const KernelArgs& args, int64_t row) const {

@@ -190,6 +190,10 @@ void store_f16(const float* x, int64_t count, uint16_t* out, int64_t step) {
   for (; i < count; ++i) out[i * step] = f32_to_f16(x[i]);
 }
 
+void store_f32(const float* x, int64_t count, float* out, int64_t step) {
+  for (int64_t i = 0; i < count; ++i) out[i * step] = x[i];
+}
+
 void store_bf16(const float* x, int64_t count, uint16_t* out, int64_t step) {
   for (int64_t i = 0; i < count; ++i) out[i * step] = f32_to_bf16(x[i]);
 }
@@ -216,6 +220,8 @@ void store_slot(DType type, const float* x, int64_t count, std::byte* page, int6
   if (type == DType::i8) {
     auto* scales = reinterpret_cast<float*>(page + count * page_positions);
     store_i8(x, count, reinterpret_cast<int8_t*>(page) + first, step, scales[slot]);
+  } else if (type == DType::f32) {
+    store_f32(x, count, reinterpret_cast<float*>(page) + first, step);
   } else if (type == DType::f16) {
     store_f16(x, count, reinterpret_cast<uint16_t*>(page) + first, step);
   } else {

@@ -49,7 +49,7 @@ struct EngineOptions {
   int64_t context = 0;    ///< positions per sequence; 0: min(the model's context, 4096)
   int sequences = 1;      ///< that can be alive at once
   int chunk = 512;        ///< rows of a prefill plan at most
-  DType cache = DType::f16;  ///< f16, bf16 or i8: what keys and values are kept in
+  DType cache = DType::f16;  ///< f32, f16, bf16 or i8: what keys and values are kept in
   Isa max_isa = nibble::max_isa();
 };
 

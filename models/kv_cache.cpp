@@ -14,10 +14,10 @@ int64_t pages_for(int64_t tokens) { return (tokens + KvCache::page_tokens - 1) /
 }  // namespace
 
 DType parse_cache_type(std::string_view name) {
-  for (DType type : {DType::f16, DType::bf16, DType::i8}) {
+  for (DType type : {DType::f32, DType::f16, DType::bf16, DType::i8}) {
     if (name == cache_type_name(type)) return type;
   }
-  fail("KV cache: expected a type of f16, bf16 or q8_0, found ", name);
+  fail("KV cache: expected a type of f32, f16, bf16 or q8_0, found ", name);
 }
 
 std::string_view cache_type_name(DType type) { return type == DType::i8 ? "q8_0" : name(type); }

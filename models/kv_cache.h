@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Pages of 32 tokens of keys and values (docs/ops.md, "Attention") in f16, bf16 or i8, preallocated for all layers and
+// Pages of 32 tokens of keys and values (docs/ops.md, "Attention") in f32, f16, bf16 or i8, preallocated for all layers and
 // shared between sequences that begin alike (reference counts).
 #pragma once
 
@@ -14,8 +14,8 @@
 
 namespace nibble::models {
 
-/// "f16", "bf16", or "q8_0": i8 codes with a scale per position and head (16 bits per element, 16, and 8 + 32 / head
-/// size). Throws Error naming the known ones.
+/// "f32", "f16", "bf16", or "q8_0": i8 codes with a scale per position and head (32 bits per element, 16, 16, and
+/// 8 + 32 / head size). Throws Error naming the known ones.
 DType parse_cache_type(std::string_view name);
 std::string_view cache_type_name(DType type);
 

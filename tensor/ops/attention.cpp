@@ -33,8 +33,8 @@ struct Optional {
 /// Sizes of a page: in bytes with the scales behind the codes where they are i8.
 void check_pages(const TensorDesc& k_pages, const TensorDesc& v_pages, int64_t kv_heads, int64_t d, int64_t dv) {
   const DType type = k_pages.dtype;
-  NIBBLE_CHECK(type == DType::f16 || type == DType::bf16 || type == DType::i8, "k_pages: expected f16, bf16 or i8, found ",
-               to_string(k_pages));
+  NIBBLE_CHECK(type == DType::f32 || type == DType::f16 || type == DType::bf16 || type == DType::i8,
+               "k_pages: expected f32, f16, bf16 or i8, found ", to_string(k_pages));
   check_dtype(v_pages, type, "v_pages");
   const int64_t pages = k_pages.shape[0];
   if (type == DType::i8) {

@@ -34,8 +34,8 @@ struct Model {
     for (int64_t h = 0; sinks && h < heads; ++h) list.push_back(static_cast<float>(h % 5) - 1.5f);
     return list;
   }
-  /// One element of a page; i8 pages carry a scale of 4 bytes per slot.
-  int64_t page_bytes(int64_t size) const { return pages == DType::i8 ? 32 * (size + 4) : 64 * size; }
+  /// One kv head of a page; i8 pages carry a scale of 4 bytes per slot.
+  int64_t page_bytes(int64_t size) const { return pages == DType::i8 ? 32 * (size + 4) : 32 * size * static_cast<int64_t>(element_bytes(pages)); }
 };
 
 struct TokenRow {
@@ -48,12 +48,13 @@ std::vector<TokenRow> positions(int32_t sequence, int32_t begin, int32_t end) {
   return rows;
 }
 
-/// Uniform in [-1, 1), fixed by its arguments alone, with 8 bits of mantissa so that f16 and bf16 pages hold it exactly.
-float value(int what, int64_t sequence, int64_t position, int64_t i) {
-  uint64_t x = static_cast<uint64_t>(what) * 0x9e3779b97f4a7c15u + static_cast<uint64_t>(sequence) * 0xbf58476d1ce4e5b9u +
+/// Uniform in [-1, 1), fixed by its arguments alone, with as many bits of mantissa as pages of the type hold exactly; 8 for i8.
+float value(DType pages, int64_t sequence, int64_t position, int64_t i) {
+  uint64_t x = 0x9e3779b97f4a7c15u + static_cast<uint64_t>(sequence) * 0xbf58476d1ce4e5b9u +
                static_cast<uint64_t>(position) * 0x94d049bb133111ebu + static_cast<uint64_t>(i) * 0xd6e8feb86659fd93u;
   for (int round = 0; round < 3; ++round) x = (x ^ (x >> 29)) * 0xbf58476d1ce4e5b9u;
-  return bf16_to_f32(f32_to_bf16(static_cast<float>(static_cast<double>(x >> 57) * 0x1p-6 - 1)));
+  const int bits = pages == DType::f32 ? 24 : pages == DType::f16 ? 11 : 8;
+  return static_cast<float>(static_cast<double>(x >> (64 - bits)) * std::ldexp(2.0, -bits) - 1);
 }
 
 /// Pages of some sequences, taken in a scattered order; memory that is not written holds NaN.
@@ -132,7 +133,7 @@ class Cache {
   }
 
  private:
-  static float element(TokenRow row, int64_t j) { return value(1, row.sequence, row.position, j); }
+  float element(TokenRow row, int64_t j) const { return value(model_.pages, row.sequence, row.position, j); }
   size_t bytes(int64_t size) const { return static_cast<size_t>(pages_ * model_.kv_heads * model_.page_bytes(size)); }
   /// What i8 pages hold of rows of `size`.
   static void as_coded(test::Floats& x, int64_t size) {
@@ -174,7 +175,7 @@ TEST_P(Attention, MatchesReferenceForValuesOfAnotherSize) {
   }
 }
 TEST_P(Attention, MatchesReferenceForPageTypes) {
-  for (DType pages : {DType::bf16, DType::i8}) {
+  for (DType pages : {DType::f32, DType::bf16, DType::i8}) {
     for (int64_t d : {4, 16, 20, 64, 100}) expect_reference({.heads = 2, .kv_heads = 1, .d = d, .pages = pages}, 45, 1);
     expect_reference({.heads = 4, .kv_heads = 2, .d = 16, .window = 40, .softcap = 1, .dv = 24, .pages = pages, .slopes = true, .sinks = true}, 700, 2);
   }
@@ -185,7 +186,7 @@ TEST_P(Attention, MatchesReferenceWithSlopesSinksAndPrefix) {
   for (int64_t prefix : {1, 31, 33, 64, 520}) expect_reference({.heads = 2, .kv_heads = 1, .d = 16, .prefix = prefix}, 600, 2);
 }
 TEST_P(Attention, OptionsTogetherGiveSameBitsInChunks) {
-  for (DType pages : {DType::f16, DType::bf16, DType::i8}) {
+  for (DType pages : {DType::f32, DType::f16, DType::bf16, DType::i8}) {
     // The chunks begin behind the prefix, which must be in one call.
     const Model model{.heads = 4, .kv_heads = 2, .d = 12, .window = 530, .dv = 20, .pages = pages, .slopes = true, .sinks = true, .prefix = 40};
     const int32_t length = emulated() ? 70 : 600;
@@ -269,7 +270,7 @@ TEST(AttentionAvx512, GivesTheBitsOfAvx2) {
   jit::register_kernels();
   if (max_isa() < Isa::avx512vnni) GTEST_SKIP() << "needs avx512vnni";
   if (!supported(Isa::avx512vnni)) emulator::install();
-  for (DType pages : {DType::f16, DType::bf16, DType::i8}) {
+  for (DType pages : {DType::f32, DType::f16, DType::bf16, DType::i8}) {
     const Model model{.heads = 6, .kv_heads = 2, .d = 40, .pages = pages};
     Cache a(model, 1, 20), b(model, 1, 20);
     EXPECT_TRUE(test::same_bits(a.run("attention_avx512", positions(0, 0, 70), 1), b.run("attention_avx2", positions(0, 0, 70), 1), std::string(name(pages))));

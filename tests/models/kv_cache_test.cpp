@@ -40,7 +40,8 @@ TEST(KvCache, CountsPagesOfThirtyTwo) {
 TEST(KvCache, TypesAndSizesOfPages) {
   Config c = config();
   c.value_dim = 24;
-  for (auto [type, bytes] : {std::pair{DType::f16, 2u * 2 * (8 + 24) * 2}, {DType::bf16, 2u * 2 * (8 + 24) * 2}, {DType::i8, 2u * 2 * (8 + 24 + 8)}}) {
+  for (auto [type, bytes] : {std::pair{DType::f32, 2u * 2 * (8 + 24) * 4}, {DType::f16, 2u * 2 * (8 + 24) * 2},
+                             {DType::bf16, 2u * 2 * (8 + 24) * 2}, {DType::i8, 2u * 2 * (8 + 24 + 8)}}) {
     KvCache cache(c, 64, 1, 0, type);
     EXPECT_EQ(KvCache::bytes_per_token(c, type), bytes);
     EXPECT_EQ(nibble::bytes(cache.k_pages(0).desc) + nibble::bytes(cache.v_pages(1).desc), bytes * 64 / 2);

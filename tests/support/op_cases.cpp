@@ -276,7 +276,10 @@ struct PagedKeys {
   Ints table;
   Floats k_pages, v_pages;
 
-  float rounded(float x) const { return dtype == DType::bf16 ? bf16_to_f32(f32_to_bf16(x)) : f16_to_f32(f32_to_f16(x)); }
+  float rounded(float x) const {
+    if (dtype == DType::f32) return x;
+    return dtype == DType::bf16 ? bf16_to_f32(f32_to_bf16(x)) : f16_to_f32(f32_to_f16(x));
+  }
   /// Position p of sequence s into the pages.
   void put(int64_t s, int64_t p, const float* k, const float* v) {
     const int64_t page = table[s * max_pages + p / 32];
@@ -287,8 +290,7 @@ struct PagedKeys {
 
 PagedKeys paged_keys(Maker& mk, int64_t max_pages, int64_t kv_heads, int64_t d, int64_t dv) {
   const int64_t pages = 2 * max_pages;
-  PagedKeys keys{max_pages, kv_heads, d, dv, mk.dtype == DType::bf16 ? DType::bf16 : DType::f16, Ints(pages),
-                 Floats(pages * kv_heads * d * 32, 7.0f), Floats(pages * kv_heads * dv * 32, 7.0f)};
+  PagedKeys keys{max_pages, kv_heads, d, dv, mk.dtype, Ints(pages), Floats(pages * kv_heads * d * 32, 7.0f), Floats(pages * kv_heads * dv * 32, 7.0f)};
   std::iota(keys.table.begin(), keys.table.end(), 0);
   for (int64_t i = pages - 1; i > 0; i--) std::swap(keys.table[i], keys.table[mk.random.integer(0, i)]);
   return keys;

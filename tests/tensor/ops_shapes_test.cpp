@@ -91,7 +91,7 @@ std::vector<Bad> bad_calls() {
       {"rope", {x, {{3, 32}, f32, nullptr}}, {{"head_dim", int64_t{32}}, {"pairing", std::string("odd")}}, "unknown pairing odd"},
       bad_attention(2, {{4, 11}, f32, nullptr}, "v f32 (4, 11): expected a width that is a multiple of kv_heads 2"),
       bad_attention(2, {{4, 16}, f32, nullptr}, "v_pages: expected (6, 2, 32, 8)"),
-      bad_attention(6, {{6, 2, 6, 32}, f32, nullptr}, "k_pages: expected f16, bf16 or i8, found f32 (6, 2, 6, 32)"),
+      bad_attention(6, {{6, 2, 6, 32}, i32, nullptr}, "k_pages: expected f32, f16, bf16 or i8, found i32 (6, 2, 6, 32)"),
       bad_attention(6, {{6, 2, 6, 32}, DType::bf16, nullptr}, "v_pages: expected bf16, found f16 (6, 2, 32, 6)"),
       with_optional("slopes", {{3}, f32, nullptr}, "slopes: expected (4), found f32 (3)"),
       with_optional("sinks", {{4}, i32, nullptr}, "sinks: expected f32, found i32 (4)"),
