@@ -131,7 +131,7 @@ void save_shards(const TempDir& dir, const std::function<void(int, GgufWriter&)>
     GgufWriter w;
     if (i == 0) w.str("general.architecture", "llama");
     w.u16("split.no", static_cast<uint16_t>(i)).u16("split.count", 3).i32("split.tensors.count", 3);
-    w.tensor("t" + std::to_string(i), {1}, std::vector<float>{static_cast<float>(i)});
+    w.tensor(message("t", i), {1}, std::vector<float>{static_cast<float>(i)});
     if (change) change(i, w);
     w.save(dir / message("m-0000", i + 1, "-of-00003.gguf"));
   }
