@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes tests/data/models/: tiny random models of Hugging Face transformers and the logits that it gives for them.
 
-Per golden of model_goldens.py: NAME/ (config.json, model.safetensors in f32), NAME.gguf (made of that folder by the
-converter of llama.cpp; matrices in f16, which holds these weights exactly), NAME.tokens.npy (the prompt, int32) and
+Per golden of model_goldens.py: NAME/ (config.json, model.safetensors), NAME.gguf (made of that folder by the
+converter of llama.cpp), both with matrices in f16, which holds these weights exactly, NAME.tokens.npy (the prompt, int32) and
 NAME.logits.npy (float32, one row per token). The name begins with the architecture.
 
     pip install torch==2.13.0 transformers==5.23.0 numpy safetensors
@@ -31,9 +31,8 @@ import model_goldens
 
 
 def randomize(model, golden, seed):
-    """Norms away from 1, biases away from 0, attention that is not uniform. Its output is kept at a fraction of the
-    residual: keys and values are cached in f16, and that rounding alone must stay well below the tests' bound of 1e-4.
-    Values are those of f16, so that files in f16 are exact."""
+    """Norms away from 1, biases away from 0, matrices that keep the size of what they multiply: attention is far from
+    uniform and as strong as the rest. Values are those of f16, so that files in f16 are exact."""
     g = torch.Generator().manual_seed(seed)
     tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
     embeddings = golden.embedding or (2 / model.get_input_embeddings().weight.shape[1] ** 0.5 if tied else 1.0)
@@ -41,16 +40,15 @@ def randomize(model, golden, seed):
     with torch.no_grad():
         for name, p in model.named_parameters():
             noise = torch.randn(p.shape, generator=g)
-            gain = golden.gain * min(embeddings, 1) if any(key in name for key in golden.quiet) else 1.0
             if p.dim() == 3:  # one matrix per expert; gpt-oss has them transposed
-                p.copy_(noise * gain / p.shape[1 if golden.transposed_experts else 2] ** 0.5)
+                p.copy_(noise / p.shape[1 if golden.transposed_experts else 2] ** 0.5)
             elif p.dim() == 2 and "norm" not in name and not name.endswith("bias"):
                 embedding = any(key in name for key in ("emb", "wte", "wpe"))
-                p.copy_(noise * (embeddings if embedding else gain / p.shape[0 if id(p) in transposed else 1] ** 0.5))
+                p.copy_(noise * (embeddings if embedding else 1 / p.shape[0 if id(p) in transposed else 1] ** 0.5))
             elif name.endswith("bias"):
-                p.copy_(noise * 0.3 * gain)
+                p.copy_(noise * 0.3)
             else:
-                p.copy_((noise * 0.3 + 1) * gain - (1 if golden.norm_plus_one else 0))
+                p.copy_(noise * 0.3 + (0 if golden.norm_plus_one else 1))
             p.copy_(p.half().float())
 
 
@@ -117,14 +115,20 @@ def save_folder(model, golden, folder):
     """As transformers saves it, or under the names of the model's own code where transformers has no such class."""
     model.save_pretrained(folder)
     (folder / "generation_config.json").unlink(missing_ok=True)
-    if golden.rename is not None:
-        tensors = golden.rename(safetensors.torch.load_file(folder / "model.safetensors"))
-        tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        safetensors.torch.save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    tensors = safetensors.torch.load_file(folder / "model.safetensors")
+    tensors = golden.rename(tensors) if golden.rename is not None else tensors
+    tensors = {name: (t if t.dim() == 1 or golden.f32 else t.half()).contiguous() for name, t in tensors.items()}
+    safetensors.torch.save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     path = folder / "config.json"
     config = json.loads(path.read_text())
     config = golden.edit_config(config) if golden.edit_config is not None else config
     path.write_text(json.dumps(config, indent=1) + "\n")
+
+
+def logits_of(model, golden, tokens):
+    with torch.no_grad():
+        extra = golden.forward_arguments(golden.tokens) if golden.forward_arguments is not None else {}
+        return model(torch.from_numpy(tokens)[None].long(), **extra).logits[0].numpy()
 
 
 def make(golden, converter, out, seed):
@@ -139,9 +143,11 @@ def make(golden, converter, out, seed):
     save_folder(model, golden, folder)
     if golden.before_forward is not None:
         golden.before_forward(model)
-    with torch.no_grad():
-        extra = golden.forward_arguments(golden.tokens) if golden.forward_arguments is not None else {}
-        logits = model(torch.from_numpy(tokens)[None].long(), **extra).logits[0].numpy()
+    logits = logits_of(model, golden, tokens)
+    # what rows owe to the tokens before them: only attention carries that
+    others = (tokens + np.arange(golden.tokens) % 2).astype(np.int32) % vocab
+    moved = np.abs(logits_of(model, golden, others) - logits)[::2].max() / (logits.max() - logits.min())
+    assert moved > 0.05, f"{golden.name}: attention moves logits by only {moved:.3f} of their range"
     outfile = out / f"{golden.name}.gguf"
     with tempfile.TemporaryDirectory() as temporary:
         copy = pathlib.Path(temporary) / golden.name
@@ -159,7 +165,8 @@ def make(golden, converter, out, seed):
     np.save(out / f"{golden.name}.tokens.npy", tokens)
     np.save(out / f"{golden.name}.logits.npy", logits.astype(np.float32))
     size = sum(f.stat().st_size for f in (outfile,) if golden.gguf) + sum(f.stat().st_size for f in folder.iterdir())
-    print(f"{golden.name:20} logits {logits.min():8.3f} to {logits.max():7.3f}, {size // 1024} KiB", flush=True)
+    print(f"{golden.name:20} logits {logits.min():8.3f} to {logits.max():7.3f}, {moved:.2f} of it by attention, "
+          f"{size // 1024} KiB", flush=True)
 
 
 def main():

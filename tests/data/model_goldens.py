@@ -12,11 +12,10 @@ class Golden:
     name: str
     model_class: type
     config: t.PretrainedConfig
-    quiet: tuple = ("o_proj", "out_proj")    # the last weight of the attention's branch: kept small, by
-    gain: float = 0.1
     embedding: float = 0                     # standard deviation; 0: 1, or 2 / sqrt(width) where the head shares it
     tokens: int = 70   # more than two pages of the KV cache and than the biggest chunk the tests cut a prompt into
     attention: str = "eager"
+    f32: bool = False                        # matrices of the folder in f32
     gguf: bool = True                        # False: no GGUF files of this kind exist
     transposed_experts: bool = False         # of (experts, k, n)
     norm_plus_one: bool = False              # norms multiply by 1 + weight
@@ -91,7 +90,7 @@ def llamas(s):
     yield Golden("smollm3", t.SmolLM3ForCausalLM, t.SmolLM3Config(**four))
     yield Golden("smollm3-layers", t.SmolLM3ForCausalLM, t.SmolLM3Config(**four, no_rope_layers=[0, 1, 1, 0]), gguf=False)
     yield Golden("granite", t.GraniteForCausalLM, t.GraniteConfig(**sizes(s, embedding_multiplier=3.0, attention_multiplier=0.2,
-                 residual_multiplier=0.4, logits_scaling=2.5)))
+                 residual_multiplier=0.4, logits_scaling=2.5)), embedding=0.3)
 
 
 def qwens(s):
@@ -107,23 +106,23 @@ def gpts(s):
                  gguf_tensors=gptj_tensors,
                  gguf_keys=dict(block_count=2, embedding_length=32 * s, head_count=2 * s, rope_dimension_count=8,
                                 feed_forward_length=44 * s, context_length=128, layer_norm_eps=1e-5))
-    yield Golden("gpt2", t.GPT2LMHeadModel, t.GPT2Config(**gpt(s), n_ctx=128), quiet=("attn.c_proj",))
-    code = t.GPTBigCodeForCausalLM, ("attn.c_proj",)
-    yield Golden("starcoder", code[0], t.GPTBigCodeConfig(**gpt(s), multi_query=True), quiet=code[1])
-    yield Golden("starcoder-heads", code[0], t.GPTBigCodeConfig(**gpt(s), multi_query=False), quiet=code[1], gguf=False)
+    yield Golden("gpt2", t.GPT2LMHeadModel, t.GPT2Config(**gpt(s), n_ctx=128))
+    code = t.GPTBigCodeForCausalLM
+    yield Golden("starcoder", code, t.GPTBigCodeConfig(**gpt(s), multi_query=True))
+    yield Golden("starcoder-heads", code, t.GPTBigCodeConfig(**gpt(s), multi_query=False), gguf=False)
     yield Golden("starcoder2", t.Starcoder2ForCausalLM, t.Starcoder2Config(**sizes(s, sliding_window=9,
                  tie_word_embeddings=True)), gguf_keys=dict(sliding_window=9))
     for name, parallel in (("gptneox", True), ("gptneox-sequential", False)):
         yield Golden(name, t.GPTNeoXForCausalLM, t.GPTNeoXConfig(**without(sizes(s, rope_parameters=PLAIN | dict(
                      partial_rotary_factor=0.5)), "num_key_value_heads"), use_parallel_residual=parallel),
-                     quiet=("attention.dense",), gguf_config=dict(rotary_pct=0.5))
+                     gguf_config=dict(rotary_pct=0.5))
     mpt = dict(d_model=24 * s, n_heads=3 * s, n_layers=2, max_seq_len=128, vocab_size=48, **TOKENS)
     attention = dict(attn_type="multihead_attention", alibi=True, alibi_bias_max=8)
     yield Golden("mpt", t.MptForCausalLM, t.MptConfig(**mpt, attn_config=attention),
                  gguf_config=dict(architectures=["MPTForCausalLM"]))
     yield Golden("mpt-clip", t.MptForCausalLM, t.MptConfig(**mpt, attn_config=attention | dict(clip_qkv=0.7)), gguf_config=dict(architectures=["MPTForCausalLM"]))
     yield Golden("bloom", t.BloomForCausalLM, t.BloomConfig(vocab_size=48, hidden_size=24 * s, n_layer=2, n_head=3 * s,
-                 seq_length=128, **TOKENS), quiet=("self_attention.dense",))
+                 seq_length=128, **TOKENS))
     for name, more in (("opt", {}), ("opt-post-norm", dict(do_layer_norm_before=False, word_embed_proj_dim=16 * s))):
         yield Golden(name, t.OPTForCausalLM, t.OPTConfig(**without(sizes(s, tie_word_embeddings=True), "num_key_value_heads",
                      "intermediate_size", "rope_parameters"), ffn_dim=40 * s, **more), gguf_arch="opt", gguf_tensors=opt_tensors,
@@ -132,25 +131,25 @@ def gpts(s):
 
 
 def falcons(s):
-    falcon, quiet = t.FalconForCausalLM, ("self_attention.dense",)
+    falcon = t.FalconForCausalLM
     common = dict(vocab_size=48, hidden_size=24 * s, num_hidden_layers=2, num_attention_heads=3 * s, rope_parameters=PLAIN,
                   max_position_embeddings=128, **TOKENS)
     new = dict(new_decoder_architecture=True) | common | dict(num_attention_heads=4 * s, num_kv_heads=2 * s, hidden_size=32 * s,
                                                               ffn_hidden_size=48 * s)
-    yield Golden("falcon-7b", falcon, t.FalconConfig(**common, multi_query=True), quiet=quiet,
+    yield Golden("falcon-7b", falcon, t.FalconConfig(**common, multi_query=True),
                  gguf_config=dict(num_kv_heads=1))
-    yield Golden("falcon-40b", falcon, t.FalconConfig(**new, num_ln_in_parallel_attn=2), quiet=quiet,
+    yield Golden("falcon-40b", falcon, t.FalconConfig(**new, num_ln_in_parallel_attn=2),
                  gguf_keys=dict(feed_forward_length=48 * s))
-    yield Golden("falcon-11b", falcon, t.FalconConfig(**new, num_ln_in_parallel_attn=1), quiet=quiet,
+    yield Golden("falcon-11b", falcon, t.FalconConfig(**new, num_ln_in_parallel_attn=1),
                  gguf_keys=dict(feed_forward_length=48 * s))
     yield Golden("falcon-rw", falcon, t.FalconConfig(**common, multi_query=False, parallel_attn=False, alibi=True, bias=True),
-                 quiet=quiet, gguf=False, attention="sdpa")  # the eager one adds ALiBi twice
+                 gguf=False, attention="sdpa")  # the eager one adds ALiBi twice
 
 
 def phis(s):
     half = PLAIN | dict(partial_rotary_factor=0.5)
     yield Golden("phi", t.PhiForCausalLM, t.PhiConfig(**sizes(s, num_key_value_heads=4 * s, intermediate_size=64 * s,
-                 rope_parameters=half)), quiet=("attn.dense",), gguf_keys=dict(feed_forward_length=64 * s))
+                 rope_parameters=half)), gguf_keys=dict(feed_forward_length=64 * s))
     longrope = PLAIN | dict(rope_type="longrope", original_max_position_embeddings=32, short_factor=[1.0, 1.1, 1.2, 1.3],
                             long_factor=[1.2, 2.0, 3.0, 4.0])
     yield Golden("phi3", t.Phi3ForCausalLM, t.Phi3Config(**sizes(s, sliding_window=9)))
@@ -161,23 +160,22 @@ def phis(s):
 
 
 def gemmas(s):
-    common = dict(norm_plus_one=True, embedding=0.3, gain=0.1)
+    common = dict(norm_plus_one=True, embedding=0.3)
     small = sizes(s, tie_word_embeddings=True, head_dim=16)
     yield Golden("gemma", t.GemmaForCausalLM, t.GemmaConfig(**small), **common)
-    quiet = ("post_attention_layernorm",)
     two = small | dict(sliding_window=9, attn_logit_softcapping=2.0,
                        final_logit_softcapping=3.0)
-    yield Golden("gemma2", t.Gemma2ForCausalLM, t.Gemma2Config(**two, query_pre_attn_scalar=16), quiet=quiet, **common)
-    yield Golden("gemma2-scalar", t.Gemma2ForCausalLM, t.Gemma2Config(**two, query_pre_attn_scalar=24), quiet=quiet,
+    yield Golden("gemma2", t.Gemma2ForCausalLM, t.Gemma2Config(**two, query_pre_attn_scalar=16), **common)
+    yield Golden("gemma2-scalar", t.Gemma2ForCausalLM, t.Gemma2Config(**two, query_pre_attn_scalar=24),
                  gguf_keys=dict(attention_scale=24 ** -0.5), **common)
     ropes = dict(full_attention=dict(rope_type="linear", factor=8.0, rope_theta=1e6),
                  sliding_attention=dict(rope_type="default", rope_theta=1e4))
     three = small | dict(sliding_window=9, head_dim=8, num_key_value_heads=s, rope_parameters=ropes, query_pre_attn_scalar=8)
     yield Golden("gemma3", t.Gemma3ForCausalLM, t.Gemma3TextConfig(**three | dict(num_hidden_layers=6, intermediate_size=16 * s)),
-                 quiet=quiet, **common)
+                 **common)
     kinds = ["full_attention", "sliding_attention", "sliding_attention"]
     yield Golden("gemma3-kinds", t.Gemma3ForCausalLM, t.Gemma3TextConfig(**three | dict(num_hidden_layers=3, layer_types=kinds)),
-                 quiet=quiet, gguf_keys=dict(sliding_window_pattern=[k == "sliding_attention" for k in kinds]), **common)
+                 gguf_keys=dict(sliding_window_pattern=[k == "sliding_attention" for k in kinds]), **common)
 
 
 def norms(s):
@@ -186,8 +184,7 @@ def norms(s):
     yield Golden("stablelm", stable, c(**quarter))
     yield Golden("stablelm-bias", stable, c(**quarter, use_qkv_bias=True))
     yield Golden("stablelm-12b", stable, c(**quarter, use_parallel_residual=True, qk_layernorm=True))
-    yield Golden("olmo2", t.Olmo2ForCausalLM, t.Olmo2Config(**sizes(s)), gain=0.03,
-                 quiet=("post_attention_layernorm",))
+    yield Golden("olmo2", t.Olmo2ForCausalLM, t.Olmo2Config(**sizes(s)))
     cohere = sizes(s, tie_word_embeddings=True, logit_scale=0.25)
     yield Golden("cohere", t.CohereForCausalLM, t.CohereConfig(**cohere))
     yield Golden("cohere-qk-norm", t.CohereForCausalLM, t.CohereConfig(**cohere, use_qk_norm=True))
@@ -197,7 +194,7 @@ def norms(s):
     glm_eps = t.GlmConfig().rms_norm_eps
     yield Golden("glm", t.GlmForCausalLM, t.GlmConfig(**glm, attention_bias=True), gguf_config=dict(
                  seq_length=128, layernorm_epsilon=glm_eps))
-    yield Golden("glm4", t.Glm4ForCausalLM, t.Glm4Config(**glm, attention_bias=True), quiet=("post_self_attn_layernorm",))
+    yield Golden("glm4", t.Glm4ForCausalLM, t.Glm4Config(**glm, attention_bias=True))
 
 
 # Models whose code is not in transformers: the class there that computes the same, under the names of the model's own code.
@@ -284,7 +281,7 @@ def own_code(s):
     drop = ("num_key_value_heads",)
     yield Golden("baichuan", llama, t.LlamaConfig(**heads), rename=baichuan_names,
                  edit_config=config("BaiChuanForCausalLM", "baichuan", drop))
-    yield Golden("baichuan2", llama, t.LlamaConfig(**heads), rename=baichuan_names, gguf=False, before_forward=unit_head,
+    yield Golden("baichuan2", llama, t.LlamaConfig(**heads), rename=baichuan_names, gguf=False, before_forward=unit_head, f32=True,
                  edit_config=config("BaichuanForCausalLM", "baichuan", drop, z_loss_weight=0))
     yield Golden("baichuan-13b", llama, t.LlamaConfig(**heads), rename=baichuan_names, forward_arguments=alibi(4 * s),
                  gguf_keys=dict(max_alibi_bias=8.0),
@@ -301,17 +298,16 @@ def own_code(s):
 
 
 def mixtures(s):
-    quiet = ("o_proj",)
     small = sizes(s, intermediate_size=12 * s)
-    yield Golden("mixtral", t.MixtralForCausalLM, t.MixtralConfig(**small, num_local_experts=5, num_experts_per_tok=2), quiet=quiet)
+    yield Golden("mixtral", t.MixtralForCausalLM, t.MixtralConfig(**small, num_local_experts=5, num_experts_per_tok=2))
     many = small | dict(moe_intermediate_size=8 * s)
     yield Golden("qwen2moe", t.Qwen2MoeForCausalLM, t.Qwen2MoeConfig(**many, num_experts=7, num_experts_per_tok=3,
-                 shared_expert_intermediate_size=20 * s), quiet=quiet)
+                 shared_expert_intermediate_size=20 * s))
     yield Golden("qwen2moe-mixed", t.Qwen2MoeForCausalLM, t.Qwen2MoeConfig(**many, num_experts=7, num_experts_per_tok=3,
-                 shared_expert_intermediate_size=20 * s, norm_topk_prob=True, mlp_only_layers=[0]), quiet=quiet, gguf=False)
+                 shared_expert_intermediate_size=20 * s, norm_topk_prob=True, mlp_only_layers=[0]), gguf=False)
     yield Golden("qwen3moe", t.Qwen3MoeForCausalLM, t.Qwen3MoeConfig(**many, head_dim=16, num_experts=9, num_experts_per_tok=4,
-                 norm_topk_prob=True), quiet=quiet)
-    yield Golden("olmoe", t.OlmoeForCausalLM, t.OlmoeConfig(**small, num_experts=6, num_experts_per_tok=3), quiet=quiet)
+                 norm_topk_prob=True))
+    yield Golden("olmoe", t.OlmoeForCausalLM, t.OlmoeConfig(**small, num_experts=6, num_experts_per_tok=3))
 
 
 def goldens(scale):
