@@ -51,6 +51,7 @@ Bad with_optional(const char* name, TensorDesc desc, const char* says) {
 
 std::vector<Bad> bad_calls() {
   const TensorDesc x = {{3, 64}, f32, nullptr}, act = {{3, 64}, packed, &act_format({32, 8})};
+  const Attrs experts = {{"experts", int64_t{4}}, {"n", int64_t{2}}, {"chosen", int64_t{1}}};
   return {
       {"embedding", {{{3}, f32, nullptr}, {{9, 8}, f32, nullptr}}, {}, "ids: expected i32, found f32 (3)"},
       {"embedding", {{{3}, i32, nullptr}, {{9}, f32, nullptr}}, {}, "table: expected 2 dimensions, found f32 (9)"},
@@ -78,6 +79,15 @@ std::vector<Bad> bad_calls() {
       {"add", {x, {{32}, f32, nullptr}}, {}, "b f32 (32): expected a's shape or a suffix of it, a is f32 (3, 64)"},
       {"add", {x, {{3, 1}, f32, nullptr}}, {}, "suffix"},
       {"mul", {x, {{2, 3, 64}, f32, nullptr}}, {}, "suffix"},
+      {"tanh", {{{3}, i32, nullptr}}, {}, "x: expected f32, f16 or bf16, found i32 (3)"},
+      {"clamp", {x}, {{"limit", 0.0}}, "limit 0, expected a positive number"},
+      {"clamped_swiglu", {x, {{3, 63}, f32, nullptr}}, {{"limit", 7.0}, {"alpha", 1.7}}, "up: expected (3, 64), found f32 (3, 63)"},
+      {"choose_experts", {x}, {{"count", int64_t{65}}}, "count 65: expected 1 to 64"},
+      {"expert_weights", {x, {{4, 2}, i32, nullptr}}, {}, "chosen i32 (4, 2) differ in rows"},
+      {"group_experts", {{{3, 2}, i32, nullptr}}, {{"experts", int64_t{0}}}, "experts 0: expected at least 1"},
+      {"combine_experts", {x, {{20}, i32, nullptr}, {{2, 2}, f32, nullptr}}, {}, "y f32 (3, 64): expected a row for each of 4 weights"},
+      {"matmul_experts", {x, {{8, 64}, f32, nullptr}, {{11}, i32, nullptr}}, experts, "weight: expected packed, found f32 (8, 64)"},
+      {"matmul_experts_q", {x, {{8, 64}, f32, nullptr}, {{11}, i32, nullptr}}, experts, "weight: expected packed, found f32 (8, 64)"},
       {"silu", {{{3}, i32, nullptr}}, {}, "x: expected f32, f16 or bf16, found i32 (3)"},
       {"gelu", {x, x}, {}, "expected 1 inputs, found 2"},
       {"gelu_tanh", {{{3}, i32, nullptr}}, {}, "i32"},
