@@ -143,7 +143,7 @@ TEST(Gguf, OpensAllShards) {
   const Gguf gguf = Gguf::open(dir / "m-00001-of-00003.gguf");
   ASSERT_EQ(gguf.tensors().size(), 3u);
   for (int i = 0; i < 3; ++i) {
-    const GgufTensor* tensor = gguf.tensor("t" + std::to_string(i));
+    const GgufTensor* tensor = gguf.tensor(message("t", i));
     ASSERT_NE(tensor, nullptr);
     EXPECT_EQ(reinterpret_cast<const float*>(gguf.bytes(*tensor).data())[0], static_cast<float>(i));
   }

@@ -92,7 +92,6 @@ std::vector<Bad> bad_calls() {
       {"gelu", {x, x}, {}, "expected 1 inputs, found 2"},
       {"gelu_tanh", {{{3}, i32, nullptr}}, {}, "i32"},
       {"relu", {{{3}, i32, nullptr}}, {}, "i32"},
-      {"clamp", {x}, {{"limit", -1.0}}, "limit -1, expected a positive number"},
       {"softmax", {{{3}, i32, nullptr}}, {}, "i32"},
       {"rope_table", {{{3}, f32, nullptr}, {{4}, f32, nullptr}}, {}, "positions: expected i32"},
       {"rope", {x, {{3, 34}, f32, nullptr}}, {{"head_dim", int64_t{32}}}, "table f32 (3, 34): expected an even width up to head_dim 32"},
