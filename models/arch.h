@@ -25,6 +25,7 @@ struct RopeScaling {
   int original_context = 0;                         ///< llama3, yarn, longrope
   float attention_factor = 1;                       ///< yarn, longrope: of cosines and sines
   float beta_fast = 32, beta_slow = 1;              ///< yarn
+  bool truncate = true;                             ///< yarn: its ramp begins and ends at whole pairs
   std::vector<float> short_factors, long_factors;   ///< longrope, unless the file has them as tensors
 };
 

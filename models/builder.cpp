@@ -222,11 +222,13 @@ Value Builder::attention(Value x, const AttentionOptions& options) {
   std::vector<Value> in = {q, k, v, impl_.positions, impl_.sequence, impl_.page_table, impl_.k_pages[impl_.layer],
                            impl_.v_pages[impl_.layer]};
   if (c.alibi_bias > 0) in.push_back(impl_.slopes);
+  const Tensor* sinks = impl_.find("sinks", {c.heads}, ".weight");
+  if (sinks != nullptr) in.push_back(impl_.constant("sinks", ".weight", *sinks));
   const Value y = impl_.graph.add(
       op("attention"), in,
       {{"heads", int64_t{c.heads}}, {"kv_heads", int64_t{c.kv_heads}}, {"scale", scale},
        {"window", int64_t{impl_.windowed() ? c.window : 0}}, {"softcap", double{c.attention_softcap}},
-       {"slopes", int64_t{c.alibi_bias > 0}}},
+       {"slopes", int64_t{c.alibi_bias > 0}}, {"sinks", int64_t{sinks != nullptr}}},
       impl_.node("attention"));
   return impl_.linear(y, "o", c.width);
 }

@@ -47,7 +47,7 @@ class Builder {
   Value embedding();
   /// Rows of the matrix "position_embedding", learned positions.
   Value position_embedding();
-  /// With the weights q, k, v, o.
+  /// With the weights q, k, v, o, and sinks if the file has them.
   Value attention(Value x, const AttentionOptions& options = {});
   /// down(act(up(x)))
   Value mlp(Value x, Act act);

@@ -91,6 +91,7 @@ RopeScaling read_rope_scaling(const Metadata& m, int context) {
                                 "|original_max_position_embeddings", context, 1, max_context);
   s.beta_fast = read_float(m, "rope.scaling.yarn_beta_fast|" + scaling_keys("beta_fast"), 32, 1e-3, 1e6);
   s.beta_slow = read_float(m, "rope.scaling.yarn_beta_slow|" + scaling_keys("beta_slow"), 1, 1e-3, 1e6);
+  s.truncate = m.get_bool(scaling_keys("truncate"), true);
   s.short_factors = factors(m, "short_factor");
   s.long_factors = factors(m, "long_factor");
   s.attention_factor = attention_factor(m, s, context);
@@ -230,8 +231,9 @@ float yarn_pair(const Config& c, float turns) {
 
 float yarn_frequency(const Config& c, float frequency, int pair) {
   const RopeScaling& s = c.rope_scaling;
-  const float low = std::max(std::floor(yarn_pair(c, s.beta_fast)), 0.0f);
-  float high = std::min(std::ceil(yarn_pair(c, s.beta_slow)), static_cast<float>(c.rope_dim - 1));
+  const float first = yarn_pair(c, s.beta_fast), last = yarn_pair(c, s.beta_slow);
+  const float low = std::max(s.truncate ? std::floor(first) : first, 0.0f);
+  float high = std::min(s.truncate ? std::ceil(last) : last, static_cast<float>(c.rope_dim - 1));
   if (high <= low) high = low + 0.001f;
   const float ramp = std::clamp((static_cast<float>(pair) - low) / (high - low), 0.0f, 1.0f);
   return frequency / s.factor * ramp + frequency * (1 - ramp);

@@ -308,6 +308,10 @@ def mixtures(s):
     yield Golden("qwen3moe", t.Qwen3MoeForCausalLM, t.Qwen3MoeConfig(**many, head_dim=16, num_experts=9, num_experts_per_tok=4,
                  norm_topk_prob=True))
     yield Golden("olmoe", t.OlmoeForCausalLM, t.OlmoeConfig(**small, num_experts=6, num_experts_per_tok=3))
+    yarn = dict(rope_type="yarn", rope_theta=10000.0, factor=4.0, original_max_position_embeddings=32, beta_fast=32.0,
+                beta_slow=1.0, truncate=False)
+    yield Golden("gptoss", t.GptOssForCausalLM, t.GptOssConfig(**small | dict(rope_parameters=yarn), head_dim=16, sliding_window=9,
+                 num_local_experts=6, num_experts_per_tok=3), transposed_experts=True)
 
 
 def goldens(scale):
