@@ -105,7 +105,10 @@ State::State(const MicroKernel& kernel, const Call& c)
 }
 
 void State::make_kernels(const MicroKernel& kernel, const Epilogue& epilogue) {
-  const auto used = [&](int64_t width, int64_t of) { return width == of || panels % of == width; };
+  // Widths at the ends of whole rows of panels, of chunks and of the last chunk.
+  const auto used = [&](int64_t width, int64_t of, int64_t chunk) {
+    return width == of || panels % of == width || chunk % of == width || panels % chunk % of == width;
+  };
   for (Weight& weight : weights) {
     // A gate's first weight leaves its totals to the second.
     const Epilogue finish = gate() && &weight == &weights[0] ? Epilogue{} : epilogue;
@@ -117,12 +120,12 @@ void State::make_kernels(const MicroKernel& kernel, const Epilogue& epilogue) {
     };
     const auto most_few = static_cast<size_t>(std::min({few_rows, few_limit, rows_at_most()}));
     for (size_t width = 1; width <= static_cast<size_t>(few_panels); ++width) {
-      if (!used(static_cast<int64_t>(width), few_panels)) continue;
+      if (!used(static_cast<int64_t>(width), few_panels, few_panels)) continue;
       for (size_t rows = 1; rows <= most_few; ++rows) weight.few[rows][width] = make(Source::packed, rows, width);
     }
     if (rows_at_most() <= few_limit) continue;
     for (size_t width = 1; width <= static_cast<size_t>(many_panels); ++width) {
-      if (!used(static_cast<int64_t>(width), many_panels)) continue;
+      if (!used(static_cast<int64_t>(width), many_panels, panels_per_chunk)) continue;
       for (size_t rows = 1; rows <= static_cast<size_t>(many_rows); ++rows) weight.many[rows][width] = make(Source::panel, rows, width);
       weight.expanders[width] = &gemm_code(kernel, {kernel.isa, Source::packed, 0, static_cast<uint8_t>(width), weight.layout});
     }

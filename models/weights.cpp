@@ -82,6 +82,15 @@ std::vector<const StoredTensor*> find_tensors(const Checkpoint& checkpoint, cons
   return found;
 }
 
+/// llama.cpp keeps the factor that NVFP4 and ternary tensors need for a whole tensor in a second one beside it.
+void refuse_scale(const Checkpoint& checkpoint, const StoredTensor& tensor) {
+  constexpr std::string_view ending = ".weight";
+  if (checkpoint.gguf() == nullptr || !tensor.name.ends_with(ending)) return;
+  const std::string stem = tensor.name.substr(0, tensor.name.size() - ending.size());
+  if (const StoredTensor* scale = checkpoint.tensor(message(stem, ".scale")))
+    fail(checkpoint.where(*scale), ": a scale for the whole of ", tensor.name, " is not supported");
+}
+
 /// The weight's parts, checked against each other, and what it will be in memory.
 Entry make_entry(const Checkpoint& checkpoint, std::string_view name, const Path& path,
                  const std::vector<const StoredTensor*>& tensors, const Config& config, const QuantizeRule& quantize) {
@@ -89,6 +98,7 @@ Entry make_entry(const Checkpoint& checkpoint, std::string_view name, const Path
   entry.where = checkpoint.where(*tensors.front());
   for (const StoredTensor* tensor : tensors) {
     const std::string where = checkpoint.where(*tensor);
+    refuse_scale(checkpoint, *tensor);
     const int64_t slices = slice_count(tensor->shape, path.pieces, where);
     for (int64_t i = 0; i < slices; ++i) {
       entry.parts.push_back({tensor, make_slice(tensor->shape, path.pieces, i, config, where)});

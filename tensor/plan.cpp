@@ -41,7 +41,7 @@ struct Step {
   KernelArgs args;  // all but the worker
 };
 
-// Half of a core's L2 cache; from 128 KB on little is gained.
+// Half of a core's L2 cache.
 constexpr size_t most_ahead = size_t{256} << 10;
 
 /// What one worker reads first in a step to come, fetched into its L2 cache line by line while it waits: between two

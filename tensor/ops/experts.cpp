@@ -92,7 +92,9 @@ TensorDesc infer_choose(std::span<const TensorDesc> in, const Attrs& attrs) {
 }
 
 void choose(const KernelArgs& args) {
-  std::vector<float> scratch(static_cast<size_t>(choose_experts_scratch(args.in[0].desc)));
+  // grows once: a plan that runs again allocates nothing
+  thread_local std::vector<float> scratch;
+  scratch.resize(std::max(scratch.size(), static_cast<size_t>(choose_experts_scratch(args.in[0].desc))));
   choose_experts_rows(args, 0, args.out.dim(0), scratch.data());
 }
 

@@ -3,7 +3,8 @@
 // x (m, k) or, grouped, (m chosen, k); weights packed (experts * n rounded up to 16, k); groups of group_experts; bias f32
 // (experts, n) -> f32 (m chosen, n), rows grouped by expert. Sums and epilogue as in matmul and matmul_q.
 #include <algorithm>
-#include <vector>
+#include <array>
+#include <span>
 
 #include "tensor/ops/experts.h"
 #include "tensor/ops/matmul.h"
@@ -35,9 +36,9 @@ TensorDesc infer_q(std::span<const TensorDesc> in, const Attrs& attrs) {
 
 template <float (*dot)(const Tensor&, int64_t, const Tensor&, int64_t)>
 void reference(const KernelArgs& args) {
-  std::vector<TensorDesc> descs;
-  for (const Tensor& t : args.in) descs.push_back(t.desc);
-  const ExpertsCall call = experts_call(descs, *args.attrs);
+  std::array<TensorDesc, 5> descs;  // x, two weights, groups, bias
+  for (size_t i = 0; i < args.in.size(); ++i) descs[i] = args.in[i].desc;
+  const ExpertsCall call = experts_call(std::span(descs).first(args.in.size()), *args.attrs);
   const ExpertGroups groups = expert_groups(args.in[static_cast<size_t>(call.groups)], call.experts);
   const Tensor& out = args.out;
   for (int64_t e = 0; e < call.experts; ++e) {

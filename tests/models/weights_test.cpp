@@ -126,5 +126,17 @@ TEST(Weights, WholeNamesHaveNoSuffix) {
   EXPECT_EQ(values(*weights.find("down", 0, ".bias")), numbers(n, 3));
 }
 
+TEST(Weights, AScaleForAWholeTensorIsRefused) {
+  GgufWriter w;
+  w.str("general.architecture", "test");
+  w.tensor("blk.0.up.weight", {n, width}, numbers(n * width, 0)).tensor("blk.0.up.scale", {1}, numbers(1, 2));
+  try {
+    load(w, arch({{"up", "blk.{}.up"}}));
+    FAIL() << "loaded";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("blk.0.up.scale"), std::string::npos) << error.what();
+  }
+}
+
 }  // namespace
 }  // namespace nibble::models
