@@ -75,7 +75,7 @@ std::vector<Case> cases() {
       {"MoreKvHeadsThanHeads", u32("llama.attention.head_count_kv", 8), {"head_count_kv", "8"}},
       {"RopeWiderThanHead", u32("llama.rope.dimension_count", 16), {"rope.dimension_count", "16"}},
       {"RopeOdd", u32("llama.rope.dimension_count", 7), {"rope.dimension_count", "7"}},
-      {"Experts", u32("llama.expert_count", 8), {"expert_count", "8"}},
+      {"ExpertsWithoutCountUsed", u32("llama.expert_count", 8), {"expert_used_count"}},
       {"EpsNan", f32(eps, nan), {"layer_norm_rms_epsilon"}},
       {"EpsZero", f32(eps, 0), {"layer_norm_rms_epsilon"}},
       {"EpsMissing", [=](GgufWriter& w) { test::erase_value(w, eps); }, {"layer_norm_rms_epsilon"}},
