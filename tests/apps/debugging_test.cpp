@@ -27,7 +27,7 @@ TEST(Debugging, RefusesAnUnknownInstructionSet) {
   const test::Outcome outcome = bench("NIBBLE_MAX_ISA=bogus");
   EXPECT_EQ(outcome.code, 1);
   EXPECT_EQ(outcome.error,
-            "error: NIBBLE_MAX_ISA: instruction set \"bogus\": expected one of generic, avx2, avxvnni, avx512vnni\n");
+            "error: NIBBLE_MAX_ISA: instruction set \"bogus\": expected one of generic, avx2, avxvnni, avx512vnni, amxint8\n");
 }
 
 TEST(Debugging, GenericRunsReferencesOnly) {
@@ -43,7 +43,7 @@ TEST(Debugging, ExplainsThePlan) {
   EXPECT_EQ(flag.code, 0) << flag.error;
   const test::Outcome variable = bench("NIBBLE_MAX_ISA=avx2 NIBBLE_EXPLAIN=1");
   for (const std::string& text : {flag.out, variable.error}) {
-    for (std::string_view part : {"blk.0.q+k+v", "blk.0.gate+up", "attention_avx2", "matmul_float_avx2: gemm_f32_f32_f32_",
+    for (std::string_view part : {"blk.0.q+k+v", "blk.0.gate+up", "attention_avx2", "matmul_float_avx2: gemm_f32_f16_f32_",
                                   "not matmul_onednn: sums depend on the number of rows", "arena "}) {
       EXPECT_TRUE(contains(text, part)) << part << " is not in\n" << text;
     }
@@ -91,7 +91,7 @@ TEST(Debugging, DumpsAndNamesGeneratedCode) {
   std::ifstream lines(map);
   for (std::string address, size, name; lines >> address >> size >> name;) mapped.insert(name);
   std::filesystem::remove(map);
-  EXPECT_TRUE(dumped.contains("gemm_f32_f32_f32_6x16x1_avx2"));
+  EXPECT_TRUE(dumped.contains("gemm_f32_f16_f32_6x16x1_avx2"));
   EXPECT_EQ(dumped, mapped);
 }
 
