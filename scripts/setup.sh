@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Installs the Debian packages that building and testing need, if any is missing. Called by run.sh and test.sh.
+# Installs the Debian packages that building and testing need and those named, if any is missing:  scripts/setup.sh [package ...]
 set -euo pipefail
 
 packages=(g++ cmake ninja-build ccache pkg-config binutils git ca-certificates python3 python3-pip
-  libdnnl-dev libxbyak-dev libgtest-dev libbenchmark-dev libzydis-dev
+  libdnnl-dev ocl-icd-opencl-dev libxbyak-dev libgtest-dev libbenchmark-dev libzydis-dev
   nlohmann-json3-dev libcli11-dev libpcre2-dev libutf8proc-dev)
+
+packages+=("$@")
 
 missing=()
 for package in "${packages[@]}"; do
