@@ -15,10 +15,11 @@
 #include <vector>
 
 #include "apps/command.h"
+#include "apps/flags.h"
 #include "apps/terminal.h"
 #include "jit/jit.h"
-#include "models/arch.h"
 #include "tensor/onednn/onednn.h"
+#include "tensor/version.h"
 
 namespace nibble::cli {
 
@@ -33,6 +34,8 @@ constexpr Command commands[] = {
     {"perplexity", "Measure the perplexity of a text", setup_perplexity},
     {"bench", "Measure the speed of prompts and generation", setup_bench},
     {"quantize", "Write a model file in fewer bits", setup_quantize},
+    {"imatrix", "Measure on a text how much each input of a model matters", setup_imatrix},
+    {"cache", "List or clear the packed weights kept by --packed-cache", setup_cache},
     {"kernels", "List, emit and disassemble the generated kernels", setup_kernels},
 };
 
@@ -42,16 +45,6 @@ int print_error(const std::string& text) {
   std::fflush(stdout);
   std::fprintf(stderr, "error: %s\n", printable(line, 4000).c_str());  // it may quote a file
   return 1;
-}
-
-int print_list() {
-  for (const models::Arch& arch : models::all_archs()) {
-    std::string types;
-    for (std::string_view type : arch.model_types) types += (types.empty() ? "" : ", ") + std::string(type);
-    std::printf("%-10s  files of type %s: %s\n", std::string(arch.name).c_str(), types.c_str(),
-                std::string(arch.examples).c_str());
-  }
-  return 0;
 }
 
 /// Parses and runs. `act` is asked after a successful parse.
@@ -78,6 +71,8 @@ int run_app(CLI::App& app, int argc, char** argv, const Action& act) {
     return print_error("out of memory");
   } catch (const std::exception& error) {
     return print_error(error.what());
+  } catch (...) {  // of a plugin
+    return print_error("something was thrown that is no std::exception");
   }
 }
 
@@ -93,8 +88,11 @@ void set_style(CLI::App& app) {
 int run(int argc, char** argv) {
   CLI::App app("Runs language models on x86 CPUs.", "nibble");
   set_style(app);
-  bool list = false, version = false;
-  app.add_flag("--list", list, "The architectures that can be run");
+  bool list = false, markdown = false, version = false;
+  std::vector<std::string> plugins;
+  CLI::Option* listed = app.add_flag("--list", list, "The architectures that can be run");
+  app.add_flag("--markdown", markdown, "--list as README has it")->needs(listed);
+  add_plugin_flag(app, plugins);
   app.add_flag("--version", version, "The version");
   app.require_subcommand(0, 1);
   app.footer("Example:\n  nibble run -m model.gguf -p \"Once upon a time\"\n\nnibble <command> --help says more.");
@@ -104,9 +102,10 @@ int run(int argc, char** argv) {
     actions.emplace_back(sub, command.setup(*sub));
   }
   return run_app(app, argc, argv, [&] {
+    load_plugins(plugins);
     for (const auto& [sub, action] : actions)
       if (sub->parsed()) return action();
-    if (list) return print_list();
+    if (list) return print_list(markdown);
     if (version) {
       std::printf("nibble %s\n", NIBBLE_VERSION);
       return 0;

@@ -29,7 +29,11 @@ Action setup_eval(CLI::App& app);
 Action setup_perplexity(CLI::App& app);
 Action setup_bench(CLI::App& app);
 Action setup_quantize(CLI::App& app);
+Action setup_imatrix(CLI::App& app);
+Action setup_cache(CLI::App& app);
 Action setup_kernels(CLI::App& app);
+/// The architectures that can be run, as a table; `markdown`: for README.
+int print_list(bool markdown);
 /// `run` for files of one architecture.
 Action setup_demo(CLI::App& app, const std::string& arch);
 

@@ -17,6 +17,8 @@
 #include <unistd.h>
 
 #include "apps/terminal.h"
+#include "models/io/packed_cache.h"
+#include "models/plugin.h"
 #include "tensor/check.h"
 #include "tensor/cpu.h"
 
@@ -39,6 +41,16 @@ CLI::Validator between(double low, double high) {
 
 void add_model_flag(CLI::App& app, ModelFlags& flags) {
   app.add_option("-m,--model", flags.model, "GGUF file (or the first shard of a split one), or a Hugging Face folder")->type_name("MODEL")->required();
+  add_plugin_flag(app, flags.plugins);
+}
+
+void add_plugin_flag(CLI::App& app, std::vector<std::string>& plugins) {
+  app.add_option("--arch-plugin", plugins, "Shared object that adds an architecture (docs/add-a-model.md); may be given several times")
+      ->type_name("FILE.so")->allow_extra_args(false);
+}
+
+void load_plugins(const std::vector<std::string>& plugins) {
+  for (const std::string& plugin : plugins) models::load_arch_plugin(plugin);
 }
 
 void add_engine_flags(CLI::App& app, ModelFlags& flags) {
@@ -51,6 +63,10 @@ void add_engine_flags(CLI::App& app, ModelFlags& flags) {
   app.add_option("--cache-type", flags.cache_type,
                  "What keys and values are kept in: f32, f16, bf16 or q8_0 (8 bits with a scale per position and head)")
       ->type_name("TYPE")->check(CLI::IsMember({"f32", "f16", "bf16", "q8_0"}))->capture_default_str()->group("Machine");
+  app.add_option("--packed-cache", flags.packed_cache,
+                 "Keep packed weights on disk and map them at the next start: on (~/.cache/nibble/packed), off, or a folder; "
+                 "`nibble cache` lists them")
+      ->type_name("on|off|DIR")->envname("NIBBLE_PACKED_CACHE")->group("Machine");
   app.add_option("--quant", flags.quant, "Quantise matrices of floats while loading: q4, q8, q2, q3, q5, q6, nf4, or any weight format by its name")
       ->type_name("FORMAT")->group("Machine")
       ->check([](const std::string& text) -> std::string {
@@ -61,6 +77,8 @@ void add_engine_flags(CLI::App& app, ModelFlags& flags) {
           return error.what();
         }
       });
+  app.add_option("--set", flags.set, "A number of the model that its file leaves out or has wrong, by its key: attention.scale=0.0833")
+      ->type_name("KEY=VALUE")->group("Machine")->allow_extra_args(false);
   app.add_option("--max-isa", flags.max_isa, "Best instruction set to use: " + isas)->type_name("ISA")->group("Machine")
       ->check([](const std::string& text) -> std::string {
         try {
@@ -83,12 +101,17 @@ Isa engine_isa(const ModelFlags& flags) {
 
 std::shared_ptr<const models::Model> load_model(const ModelFlags& flags, bool need_tokenizer) {
   engine_isa(flags);  // a wrong one is refused before a long wait
+  load_plugins(flags.plugins);
   LoadProgress progress(flags.model);
   models::LoadOptions options;
   options.threads = flags.threads;
   options.need_tokenizer = need_tokenizer;
   options.arch = flags.arch;
   options.quant = flags.quant;
+  options.set = flags.set;
+  if (flags.packed_cache == "on") options.packed_cache = models::default_packed_cache();
+  else if (flags.packed_cache != "off") options.packed_cache = flags.packed_cache;
+  options.note = [&](const std::string& text) { std::fprintf(stderr, "note: %s\n", printable(text).c_str()); };
   options.progress = [&](uint64_t done, uint64_t total) { progress.show(done, total); };
   return models::Model::load(flags.model, options);
 }

@@ -23,11 +23,17 @@ namespace nibble::cli {
 CLI::Validator between(double low, double high);
 
 struct ModelFlags {
-  std::string model, max_isa, arch, quant, cache_type = "f16";
+  std::string model, max_isa, arch, quant, cache_type = "f16", packed_cache;
+  std::vector<std::string> plugins;
   int threads = 0;
   int64_t context = 0;
+  std::vector<std::string> set;
 };
+/// -m and --arch-plugin.
 void add_model_flag(CLI::App& app, ModelFlags& flags);
+void add_plugin_flag(CLI::App& app, std::vector<std::string>& plugins);
+/// models::load_arch_plugin for each; inspect and others that open no Model call it themselves.
+void load_plugins(const std::vector<std::string>& plugins);
 void add_engine_flags(CLI::App& app, ModelFlags& flags);
 /// Loads with progress on stderr.
 std::shared_ptr<const models::Model> load_model(const ModelFlags& flags, bool need_tokenizer = true);

@@ -209,6 +209,7 @@ Action setup_inspect(CLI::App& app) {
   app.add_flag("--json", flags->json, "As JSON; arrays of more than 64 elements by type and length only");
   app.footer("Example:\n  nibble inspect -m model.gguf --tensors");
   return [flags] {
+    load_plugins(flags->model.plugins);
     const Checkpoint checkpoint = Checkpoint::open(flags->model.model);
     const Summary summary = summarise(checkpoint, *flags);
     (flags->json ? print_json : print_text)(checkpoint, summary, *flags);

@@ -8,7 +8,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include <spawn.h>
 #include <sys/wait.h>
@@ -54,13 +57,13 @@ int emit(const KernelFlags& flags) {
 
 /// A file that goes away with this object.
 struct ScratchFile {
-  char path[32] = "/tmp/nibble-kernel-XXXXXX";
+  std::string path = std::filesystem::temp_directory_path() / "nibble-kernel-XXXXXX";
   ScratchFile() {
-    const int fd = mkstemp(path);
-    NIBBLE_CHECK(fd >= 0, "cannot make a temporary file: ", std::strerror(errno));
+    const int fd = mkstemp(path.data());
+    NIBBLE_CHECK(fd >= 0, "cannot make the temporary file ", path, ": ", std::strerror(errno));
     close(fd);
   }
-  ~ScratchFile() { unlink(path); }
+  ~ScratchFile() { unlink(path.c_str()); }
   ScratchFile(const ScratchFile&) = delete;
   ScratchFile& operator=(const ScratchFile&) = delete;
 };

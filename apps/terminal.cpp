@@ -90,8 +90,8 @@ void print_speed(const models::GenerateResult& r, int64_t context) {
   std::fprintf(stderr, "prompt:  %d tokens, %.2f s, %.1f tokens/s\n", run, r.prompt_seconds, speed(run, r.prompt_seconds));
   std::fprintf(stderr, "answer:  %d tokens, %.2f s, %.1f tokens/s (%s)\n", r.generated_tokens, r.generate_seconds,
                speed(r.generated_tokens, r.generate_seconds), reason);
-  if (r.drafted_tokens > 0)
-    std::fprintf(stderr, "drafts:  %d tokens, %d accepted\n", r.drafted_tokens, r.accepted_tokens);
+  if (r.accepted_tokens > 0)
+    std::fprintf(stderr, "drafts:  %d of %d guessed tokens came true (--speculate off: no guesses)\n", r.accepted_tokens, r.drafted_tokens);
   if (r.reason == models::StopReason::context_full)
     std::fprintf(stderr, "note: the context of %lld tokens is full; -c makes it larger\n", static_cast<long long>(context));
 }

@@ -23,6 +23,7 @@ struct TokenizeFlags {
 };
 
 int tokenize(const TokenizeFlags& flags) {
+  load_plugins(flags.model.plugins);
   const auto tokenizer = models::Tokenizer::load(flags.model.model);
   const std::string text = flags.has_text ? flags.text : read_text("-");
   const std::vector<int32_t> ids = tokenizer->encode(text, {.add_bos = !flags.no_bos, .parse_special = flags.parse_special});

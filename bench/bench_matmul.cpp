@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// matmul_q by the generated kernels; row = kernel / M x N x K of bench/shapes/*.txt. Weights cycle through more than the
+// matmul_q, or matmul where the format is one of floats, by the generated kernels; row = kernel / M x N x K of bench/shapes/*.txt. Weights cycle through more than the
 // last-level cache unless --hot. Besides Google Benchmark's own flags: --threads=N, --format=NAME (repeatable, default
 // q4s_g32), --isa=NAME, --shape=M,N,K (repeatable, instead of the files), --hot.
-// Counters come from the fastest iteration: GB_s weights read, GOP_s, and per cent of the peak measured just before.
+// Counters come from the fastest iteration: GB_s weights read, GOP_s, and per cent of the peaks measured just before
+// (pct_mix: of the whole instruction mix, jit/peak.h, for symmetric 4-bit layouts).
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -51,24 +52,41 @@ class Case {
  public:
   Case(const Shape3& s, const QuantFormat& format, const Options& options)
       : shape_(s), options_(options), format_(format), node_{nullptr, {}, {}, {}, "bench"} {
-    const quant::ActNeeds needs = quant::act_needs(format.layout);
-    const TensorDesc act{{s.m, s.k}, DType::packed, &quant::act_format(needs)};
     const TensorDesc weight{{s.n, s.k}, DType::packed, &format};
-    descs_ = {act, weight};
+    descs_ = {fill_activations(), weight};
+    const size_t cold = options.hot ? 1 : 3 * cache_sizes().l3;
+    copies_ = cold / bytes(weight) + 1;
+    weights_ = Buffer(copies_ * bytes(weight));
+    std::memset(weights_.data(), 0x11, weights_.size());
+    if (float_book(format.layout.codebook) != nullptr) fill_float_scales();
+    out_ = Buffer(static_cast<size_t>(s.m * s.n) * 4);
+    bind();
+  }
+
+  /// Products of common sizes: kernels would stumble over subnormal ones.
+  void fill_float_scales() {
+    const quant::PanelGeometry geometry = quant::panel_geometry(format_.layout, shape_.n, shape_.k);
+    const std::vector<float> scales((geometry.panel_bytes - geometry.scales_offset) / sizeof(float), 0.01f * float_book(format_.layout.codebook)->unit);
+    for (std::byte* panel = weights_.data(); panel != weights_.data() + weights_.size(); panel += geometry.panel_bytes) {
+      std::memcpy(panel + geometry.scales_offset, scales.data(), scales.size() * sizeof(float));
+    }
+  }
+
+  TensorDesc fill_activations() {
+    const Shape3& s = shape_;
+    const bool floats = float_weights(format_.layout);
+    const quant::ActNeeds needs = floats ? quant::ActNeeds{} : quant::act_needs(format_.layout);
+    const TensorDesc act{{s.m, s.k}, floats ? DType::f32 : DType::packed, floats ? nullptr : &quant::act_format(needs)};
     act_ = Buffer(bytes(act));
     std::vector<float> x(static_cast<size_t>(s.k));
     for (int64_t i = 0; i < s.m; ++i) {
       for (size_t j = 0; j < x.size(); ++j) {
         x[j] = static_cast<float>((static_cast<int64_t>(j) * 37 + i) % 255 - 127);
       }
-      quant::quantize_act_row(needs, x.data(), s.m, s.k, i, act_.data());
+      if (floats) std::memcpy(act_.data() + i * s.k * 4, x.data(), x.size() * 4);
+      else quant::quantize_act_row(needs, x.data(), s.m, s.k, i, act_.data());
     }
-    const size_t cold = options.hot ? 1 : 3 * cache_sizes().l3;
-    copies_ = cold / bytes(weight) + 1;
-    weights_ = Buffer(copies_ * bytes(weight));
-    std::memset(weights_.data(), 0x11, weights_.size());
-    out_ = Buffer(static_cast<size_t>(s.m * s.n) * 4);
-    bind();
+    return act;
   }
 
   const std::string& kernel() const { return bound_.detail; }
@@ -95,15 +113,20 @@ class Case {
     state.counters["GOP_s"] = operations / 1e9;
     state.counters["peak_GOP_s"] = int8_peak / 1e9;
     state.counters["pct_int8"] = 100 * operations / int8_peak;
+    const QuantLayout& layout = format_.layout;
+    if (!float_weights(layout) && layout.bits == 4 && layout.zero_point == ZeroPoint::symmetric && layout.group >= 32 && options_.isa != Isa::amxint8) {
+      const double mix_peak = jit::measure_int8_mix_peak(options_.isa, options_.threads, layout.group);
+      state.counters["pct_mix"] = 100 * operations / mix_peak;
+    }
     if (shape_.m <= 16) state.counters["pct_read"] = 100 * read / bandwidth(options_.threads);
   }
 
  private:
   void bind() {
     const Tensor constants[2] = {{}, {descs_[1], weights_.data()}};
-    const nibble::Shape strides[2] = {};
+    const nibble::Shape strides[2] = {{shape_.k, 1}, {}};
     const Call call{&node_, descs_, constants, strides, {{shape_.m, shape_.n}, DType::f32, nullptr}, options_.threads, true};
-    for (const Kernel& kernel : kernels_for("matmul_q")) {
+    for (const Kernel& kernel : kernels_for(float_weights(format_.layout) ? "matmul" : "matmul_q")) {
       if (kernel.isa != options_.isa || kernel.rejects(call)) continue;
       bound_ = kernel.bind(call);
       scratch_ = Buffer(bound_.scratch_bytes);

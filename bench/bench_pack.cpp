@@ -62,6 +62,8 @@ void dequantize_row(benchmark::State& state, const QuantFormat* format) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  for (const BlockType* type : native_block_types())
+    benchmark::RegisterBenchmark(("pack/" + std::string(type->name)).c_str(), pack, type);
   for (const BlockType* type : all_block_types()) {
     benchmark::RegisterBenchmark(("pack/" + std::string(type->name)).c_str(), pack, type);
     benchmark::RegisterBenchmark(("dequantize_row/" + std::string(type->format->name)).c_str(), dequantize_row,

@@ -3,7 +3,7 @@
 # `libraries` is what other projects build against, without the programs.
 include(CMakePackageConfigHelpers)
 set(NIBBLE_CONFIG_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/nibble)
-install(TARGETS nibble_tensor nibble_quant nibble_jit nibble_models nibble_flags nibble_onednn_dep nibble_xbyak_dep
+install(TARGETS nibble_tensor nibble_quant nibble_jit nibble_models nibble_plugin nibble_flags nibble_onednn_dep nibble_xbyak_dep
   EXPORT nibble-targets COMPONENT libraries
   FILE_SET HEADERS DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/nibble COMPONENT libraries
   FILE_SET lists DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/nibble COMPONENT libraries)

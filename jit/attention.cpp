@@ -14,6 +14,8 @@ namespace {
 
 // Rows of queries per tile: enough to reuse a page from L1, few enough that queries and outputs stay in L2.
 constexpr int64_t rows_per_tile = 48;
+// Fewer query heads of a kv head than a kernel's rows would waste it.
+constexpr int64_t least_slice = 6;
 // Above this many rows there are tiles enough for every worker without splitting ranges.
 constexpr int64_t max_split_rows = 64;
 
@@ -55,7 +57,7 @@ void make_plan(const AttentionShape& shape, const KernelArgs& args, Plan& plan, 
   }
   // Four items per worker even out; more pieces would only add merging.
   plan.split = shape.rows <= max_split_rows && plan.ranges > 1 && args.worker.count > 1 &&
-               plan.tiles * shape.groups < 4 * args.worker.count;
+               plan.tiles * shape.groups * shape.slices < 4 * args.worker.count;
 }
 
 float* result(const AttentionShape& shape, const KernelArgs& args, int64_t row, int64_t head) {
@@ -75,7 +77,7 @@ void run_part(const State& state, const KernelArgs& args, const AttentionPart& p
     }
   }
   for (int64_t r = 0; r < rows; ++r) {
-    attention_finish(shape, work.total_sum[r], work.total + r * dp, result(shape, args, part.token(shape, r), part.head(shape, r)));
+    attention_finish(shape, work.total_sum[r], work.total + r * dp, result(shape, args, part.token(r), part.head(shape, r)));
   }
 }
 
@@ -92,7 +94,7 @@ void run_split(const State& state, const KernelArgs& args, const AttentionPart& 
   attention_load(shape, args, part, work);
   attention_range(shape, state.gemm, args, part, range, work);
   for (int64_t r = 0; r < part.rows(); ++r) {
-    float* to = partial(state, args, part.token(shape, r), part.head(shape, r), range);
+    float* to = partial(state, args, part.token(r), part.head(shape, r), range);
     to[0] = work.maximum[r];
     to[1] = work.sum[r];
     std::copy_n(work.output + r * shape.padded_dim, shape.padded_dim, to + 16);
@@ -133,7 +135,7 @@ void run(const void* opaque, const KernelArgs& args) {
   store_rows(shape, args);
   args.worker.barrier();
   AttentionWorkspace work(shape, args.scratch + state.work_offset + static_cast<size_t>(args.worker.index) * state.work_bytes);
-  const int64_t pieces = plan.split ? plan.ranges : 1, items = plan.tiles * shape.groups * pieces;
+  const int64_t pieces = plan.split ? plan.ranges : 1, items = plan.tiles * shape.groups * shape.slices * pieces;
   for (int64_t item; (item = args.counters[0].fetch_add(1)) < items;) {
     // Late tiles see the most positions, so they come first; the tiles of one group follow each other.
     const AttentionPart part(shape, tiles[plan.tiles - 1 - item / pieces % plan.tiles], item / pieces / plan.tiles);
@@ -145,6 +147,23 @@ void run(const void* opaque, const KernelArgs& args) {
   merge_split(state, args, work);
 }
 
+/// Into tiles, groups and slices. One row of few kv heads has slices for all threads.
+void cut(AttentionShape& s, int64_t threads) {
+  const auto parts = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
+  s.tile_tokens = std::min(std::max<int64_t>(1, rows_per_tile / s.heads_per_kv), std::max<int64_t>(1, s.rows));
+  s.group = std::clamp<int64_t>(rows_per_tile / (s.tile_tokens * s.heads_per_kv), 1, parts(s.kv_heads, threads));
+  s.groups = parts(s.kv_heads, s.group);
+  s.slices = 1;
+  if (s.group == 1) {
+    const int64_t idle = parts(threads, s.groups * std::max<int64_t>(1, s.rows));
+    s.slices = std::clamp<int64_t>(idle, 1, std::max<int64_t>(1, s.heads_per_kv / least_slice));
+    s.slices = std::max(s.slices, parts(s.heads_per_kv, rows_per_tile));
+  }
+  s.slice = parts(s.heads_per_kv, s.slices);
+  s.slices = parts(s.heads_per_kv, s.slice);
+  s.tile_rows = s.tile_tokens * s.slice * s.group;
+}
+
 AttentionShape shape_of(const Call& call) {
   AttentionShape s;
   s.rows = call.in[0].shape[0];
@@ -152,6 +171,7 @@ AttentionShape shape_of(const Call& call) {
   s.kv_heads = call.attrs().i("kv_heads");
   s.head_dim = call.in[0].shape[1] / s.heads;
   s.value_dim = call.out.shape[1] / s.heads;
+  if (call.attrs().i("tails", 0) != 0) s.tail_dim = s.head_dim - s.value_dim;
   s.padded_dim = (s.value_dim + 15) / 16 * 16;
   s.pages = call.in[6].dtype;
   s.heads_per_kv = s.heads / s.kv_heads;
@@ -165,10 +185,7 @@ AttentionShape shape_of(const Call& call) {
   if (call.attrs().i("slopes", 0) != 0) s.slopes = input++;
   if (call.attrs().i("sinks", 0) != 0) s.sinks = input++;
   if (call.attrs().i("ends", 0) != 0) s.ends = input++;
-  s.tile_tokens = std::min(std::max<int64_t>(1, rows_per_tile / s.heads_per_kv), std::max<int64_t>(1, s.rows));
-  s.group = std::clamp<int64_t>(rows_per_tile / (s.tile_tokens * s.heads_per_kv), 1, (s.kv_heads + call.threads - 1) / call.threads);
-  s.groups = (s.kv_heads + s.group - 1) / s.group;
-  s.tile_rows = s.tile_tokens * s.heads_per_kv * s.group;
+  cut(s, call.threads);
   return s;
 }
 
@@ -188,7 +205,7 @@ float cost(const Call& call, double flops_per_ns) {
   const AttentionShape s = shape_of(call);
   const double positions = static_cast<double>(s.max_pages * page_positions) / 4;
   const double flops = 2.0 * static_cast<double>(s.rows * s.heads * (s.head_dim + s.value_dim)) * positions;
-  const double bytes = static_cast<double>(s.kv_heads * (s.page_bytes(s.head_dim) + s.page_bytes(s.value_dim))) *
+  const double bytes = static_cast<double>(s.kv_heads * (s.key_bytes() + s.second_bytes())) *
                        positions / page_positions;
   return static_cast<float>(std::max(flops / flops_per_ns, bytes / 10) / call.threads + 1000);
 }

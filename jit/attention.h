@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attention over pages of 32 positions, in tiles: consecutive rows of one sequence times the query heads of some kv heads.
-// Few rows take several kv heads together: their pages follow each other in memory, and the softmax of one head hides the
-// latency of another's.
+// Attention over pages of 32 positions, in tiles: consecutive rows of one sequence times query heads: those of some kv heads,
+// or a slice of those of one. Few rows take several kv heads together: their pages follow each other in memory, and the
+// softmax of one head hides the latency of another's.
 //
 // Same bits however rows are batched and work is split: positions are cut into fixed ranges of 512. Each range gives
 // every row one partial (maximum, sum, output), made page by page in order; partials are merged in order, always by the
 // same formula. A row that sees nothing of a page or range may pass through it: that changes nothing, since
 // exp2(0) = 1 exactly and hidden positions weigh 0 (only the sign of a zero could change, and the last step clears it).
 //
-// i8 pages: codes are read as floats; a slot's key scale multiplies its scores, its value scale its weights, so that the
-// products themselves know nothing of scales.
+// With tails, a page's values are its keys turned over, once for each tile: a small part of what 48 rows do with them.
+//
+// i8 pages hold rotated keys and values (jit/hadamard.h) and are multiplied as integers: rotated queries become int16 codes
+// with a scale per row, and so do a page's weights once each has been multiplied with its slot's value scale. Sums are
+// exact, so nothing depends on who computes them. Keys and tails are rotated and scaled each for itself.
 #pragma once
 
 #include <algorithm>
@@ -24,11 +27,13 @@ namespace nibble::jit {
 
 inline constexpr int page_positions = 32;
 inline constexpr int range_positions = 512;
+inline constexpr int max_head_dim = 1024;  // as in tensor/ops/attention.cpp
 inline constexpr int range_pages = range_positions / page_positions;
 
 struct AttentionShape {
   int64_t rows = 0, heads = 0, kv_heads = 0;
-  int64_t head_dim = 0, value_dim = 0;  ///< of q and k, of v and the result
+  int64_t head_dim = 0, value_dim = 0;  ///< of q and whole keys, of the result
+  int64_t tail_dim = 0;     ///< of head_dim, what v_pages hold of keys; the rest is the values; 0: v_pages hold values
   int64_t padded_dim = 0;   ///< value_dim rounded up to 16
   DType pages = DType::f16; ///< f32, f16, bf16 or i8
   int64_t heads_per_kv = 0;
@@ -40,10 +45,22 @@ struct AttentionShape {
   int slopes = -1, sinks = -1, ends = -1;  ///< inputs; -1 without
   int64_t tile_tokens = 0;  ///< at most
   int64_t group = 0, groups = 0;  ///< kv heads taken together, and how many such groups there are
-  int64_t tile_rows = 0;    ///< tile_tokens * heads_per_kv * group
+  int64_t slice = 0, slices = 0;  ///< query heads of a kv head taken together; more than one slice only with group 1
+  int64_t tile_rows = 0;    ///< tile_tokens * slice * group
 
-  int64_t page_bytes(int64_t dim) const {  ///< of one kv head
-    return pages == DType::i8 ? page_positions * (dim + 4) : page_positions * dim * static_cast<int64_t>(element_bytes(pages));
+  int64_t key_dim() const { return head_dim - tail_dim; }            ///< of rows in k_pages
+  int64_t second_dim() const { return tail_dim > 0 ? tail_dim : value_dim; }  ///< of rows in v_pages
+
+  bool coded() const { return pages == DType::i8; }
+  int64_t key_pairs() const { return (key_dim() + 1) / 2; }
+  int64_t tail_pairs() const { return (tail_dim + 1) / 2; }
+  /// Of one kv head in k_pages, and in v_pages.
+  int64_t key_bytes() const { return page_bytes(coded() ? 2 * key_pairs() : key_dim()); }
+  int64_t second_bytes() const { return page_bytes(tail_dim > 0 && coded() ? 2 * tail_pairs() : second_dim()); }
+  /// The scales of a page's slots, behind its codes.
+  static float* scales(std::byte* page, int64_t bytes) { return reinterpret_cast<float*>(page + bytes) - page_positions; }
+  static const float* scales(const std::byte* page, int64_t bytes) {
+    return reinterpret_cast<const float*>(page + bytes) - page_positions;
   }
   /// The positions that a token row sees.
   int64_t first_position(const KernelArgs& args, int64_t row) const {
@@ -53,6 +70,9 @@ struct AttentionShape {
     const int64_t last = ends < 0 ? args.in[3].as<int32_t>()[row] : args.in[ends].as<int32_t>()[row] - 1;
     return std::min(last, max_pages * page_positions - 1);
   }
+
+ private:
+  int64_t page_bytes(int64_t dim) const { return page_positions * (coded() ? dim + 4 : dim * static_cast<int64_t>(element_bytes(pages))); }
 };
 
 /// Consecutive token rows of one sequence.
@@ -60,26 +80,33 @@ struct AttentionTile {
   int32_t row, rows;
 };
 
-/// A tile's part of some kv heads. Its rows are ordered by kv head, token, query head.
+/// A tile's part of some kv heads, or of a slice of one's query heads. Its rows are ordered by kv head, token, query head.
 struct AttentionPart {
   AttentionTile tile;
   int64_t kv_begin, kv_count;
-  int64_t head_rows;  ///< rows of one kv head
-  AttentionPart(const AttentionShape& shape, AttentionTile t, int64_t group)
+  int64_t first_head, heads;  ///< of each kv head
+  int64_t head_rows;          ///< rows of one kv head
+  /// `index` counts groups times slices.
+  AttentionPart(const AttentionShape& shape, AttentionTile t, int64_t index)
       : tile(t),
-        kv_begin(group * shape.group),
+        kv_begin(index / shape.slices * shape.group),
         kv_count(std::min(shape.group, shape.kv_heads - kv_begin)),
-        head_rows(t.rows * shape.heads_per_kv) {}
+        first_head(index % shape.slices * shape.slice),
+        heads(std::min(shape.slice, shape.heads_per_kv - first_head)),
+        head_rows(t.rows * heads) {}
   int64_t rows() const { return kv_count * head_rows; }
-  int64_t token(const AttentionShape& shape, int64_t r) const { return tile.row + r % head_rows / shape.heads_per_kv; }
+  int64_t token(int64_t r) const { return tile.row + r % head_rows / heads; }
   int64_t head(const AttentionShape& shape, int64_t r) const {
-    return (kv_begin + r / head_rows) * shape.heads_per_kv + r % shape.heads_per_kv;
+    return (kv_begin + r / head_rows) * shape.heads_per_kv + first_head + r % heads;
   }
 };
 
 /// One worker's buffers, 64-byte aligned parts of the scratch memory.
 struct AttentionWorkspace {
-  float *query;              ///< (tile_rows, head_dim), scaled
+  float *query;              ///< (tile_rows, head_dim), scaled; not for i8 pages
+  int16_t *query_codes;      ///< (tile_rows, key_pairs + tail_pairs, 2) for i8 pages
+  int16_t *weight_codes;     ///< (tile_rows, 32) for i8 pages
+  float *query_scale, *tail_scale, *weight_scale;  ///< (tile_rows) for i8 pages; tail_scale of the query's tail
   float *scores;             ///< (tile_rows, 32)
   float *output, *total;     ///< (tile_rows, padded_dim): of the range, of all ranges so far
   float *maximum, *sum;      ///< (tile_rows) of the range
@@ -88,7 +115,8 @@ struct AttentionWorkspace {
   int32_t *first, *last;     ///< (tile_rows) positions that the row sees
   int32_t *position;         ///< (tile_rows) the row's own
   float *slope;              ///< (tile_rows) per position, in units of log2; only with slopes
-  std::byte *values;         ///< (32, padded_dim): a V page whose value_dim is not a multiple of 16
+  float *tails;              ///< (tile_rows, 32): the tails' part of scores; only with tails in i8
+  std::byte *values;         ///< (32, padded_dim): a V page whose value_dim is not a multiple of 16, or keys turned over
   static size_t bytes(const AttentionShape& shape);
   AttentionWorkspace(const AttentionShape& shape, std::byte* at);
 };
@@ -115,14 +143,14 @@ void attention_clear(const AttentionShape& shape, float& maximum, float& sum, fl
 /// The same of a query head's total: its sink, if any, counts as a position without a value.
 void attention_start(const AttentionShape& shape, const KernelArgs& args, int64_t head, float& maximum, float& sum, float* output);
 
-/// Where a page stands and what its codes are worth, null unless they are i8.
-struct PageScales {
-  int64_t first_position;
-  const float *keys, *values;
-};
+/// A page of keys of `count` elements as values (32, padded), in i8 of pairs (16, padded, 2): columns from `count` on are of
+/// no use.
+void attention_turn(DType type, const std::byte* page, int64_t count, int64_t padded, std::byte* values);
 /// Softmax of rows [begin, end) over one page, in place in work.scores; hidden scores weigh 0. Updates maximum and sum
-/// and scales what the rows have gathered so far.
-void attention_softmax(const AttentionShape& shape, const PageScales& page, int64_t begin, int64_t end, AttentionWorkspace& work);
+/// and scales what the rows have gathered so far. With the scales of i8 values the products of weights and scales go into
+/// weight_codes instead.
+void attention_softmax(const AttentionShape& shape, int64_t first_position, const float* value_scales, int64_t begin, int64_t end,
+                       AttentionWorkspace& work);
 void attention_scale(float* output, int64_t count, float factor);
 
 }  // namespace nibble::jit

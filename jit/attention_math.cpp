@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "jit/attention.h"
+#include "jit/hadamard.h"
 #include "tensor/dtype.h"
 
 #include "jit/vector_math.h"
@@ -46,14 +47,14 @@ struct Visible {
 /// What happens to a score between the dot product and the softmax, in place; `distance` is that of slot 0 to the row.
 struct Shaping {
   float softcap, slope;
-  const float* key_scales;
+  const float* tails;  ///< what the tails of keys add, if it is not in the scores yet
   int distance;
-  bool any() const { return softcap != 0 || slope != 0 || key_scales != nullptr; }
+  bool any() const { return softcap != 0 || slope != 0 || tails != nullptr; }
   void apply(float* scores) const {
     const __m256i slots = _mm256_add_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(distance));
     for (int i = 0; i < 4; ++i) {
       __m256 s = _mm256_loadu_ps(scores + 8 * i);
-      if (key_scales != nullptr) s = _mm256_mul_ps(s, _mm256_loadu_ps(key_scales + 8 * i));
+      if (tails != nullptr) s = _mm256_add_ps(s, _mm256_loadu_ps(tails + 8 * i));
       if (softcap != 0) s = softcapped(s, softcap);
       const __m256 distances = _mm256_cvtepi32_ps(_mm256_add_epi32(slots, _mm256_set1_epi32(8 * i)));
       if (slope != 0) s = _mm256_fmadd_ps(_mm256_set1_ps(slope), distances, s);
@@ -72,33 +73,68 @@ float page_maximum(const float* scores, const Visible& visible) {
   return vec::max(_mm256_max_ps(_mm256_max_ps(s[0], s[1]), _mm256_max_ps(s[2], s[3])));
 }
 
-/// scores = 2^(scores - maximum), 0 where hidden; returns their sum. Value scales, if any, multiply them afterwards; those
-/// of hidden slots may hold anything.
-float page_weights(float* scores, float maximum, const Visible& visible, const float* value_scales) {
-  __m256 s[4];
+/// 2^(scores - maximum), 0 where hidden, into weights; returns their sum.
+float page_weights(const float* scores, float maximum, const Visible& visible, __m256 weights[4]) {
   const __m256 shift = _mm256_set1_ps(maximum);
   for (int i = 0; i < 4; ++i) {
-    s[i] = vec::exp2(_mm256_sub_ps(_mm256_loadu_ps(scores + 8 * i), shift));
-    if (!visible.whole) s[i] = _mm256_and_ps(s[i], visible.mask(i));
-    __m256 weight = s[i];
-    if (value_scales != nullptr) {
-      weight = _mm256_mul_ps(weight, _mm256_loadu_ps(value_scales + 8 * i));
-      if (!visible.whole) weight = _mm256_and_ps(weight, visible.mask(i));
-    }
-    _mm256_storeu_ps(scores + 8 * i, weight);
+    weights[i] = vec::exp2(_mm256_sub_ps(_mm256_loadu_ps(scores + 8 * i), shift));
+    if (!visible.whole) weights[i] = _mm256_and_ps(weights[i], visible.mask(i));
   }
-  return vec::sum(_mm256_add_ps(_mm256_add_ps(s[0], s[1]), _mm256_add_ps(s[2], s[3])));
+  return vec::sum(_mm256_add_ps(_mm256_add_ps(weights[0], weights[1]), _mm256_add_ps(weights[2], weights[3])));
+}
+
+/// What x is multiplied with so that `most` becomes `limit`, or 0.
+float code_factor(float most, float limit) { return most == 0 ? 0.0f : std::min(limit / most, 3.402823466e38f); }
+
+__m256i codes_of(__m256 a, __m256 b, float factor) {
+  const __m256 f = _mm256_set1_ps(factor);
+  const __m256i pairs = _mm256_packs_epi32(_mm256_cvtps_epi32(_mm256_mul_ps(a, f)), _mm256_cvtps_epi32(_mm256_mul_ps(b, f)));
+  return _mm256_permute4x64_epi64(pairs, 0xd8);
+}
+
+/// The weights times their slots' scales as int16; returns what a code is worth. Scales of hidden slots may be anything.
+float code_weights(__m256 weights[4], const float* scales, const Visible& visible, int16_t* codes) {
+  constexpr float limit = 32767;
+  for (int i = 0; i < 4; ++i) {
+    weights[i] = _mm256_mul_ps(weights[i], _mm256_loadu_ps(scales + 8 * i));
+    if (!visible.whole) weights[i] = _mm256_and_ps(weights[i], visible.mask(i));
+  }
+  const float most = vec::max(_mm256_max_ps(_mm256_max_ps(weights[0], weights[1]), _mm256_max_ps(weights[2], weights[3])));
+  const float factor = code_factor(most, limit);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes), codes_of(weights[0], weights[1], factor));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes + 16), codes_of(weights[2], weights[3], factor));
+  return most / limit;
+}
+
+/// x * scale, rotated, as int16 codes, 0 behind them up to `padded`; returns what a code is worth. Sums of `padded` products
+/// with codes of up to 127 fit in 32 bits.
+float code_query(const float* x, int64_t count, float scale, int64_t padded, int16_t* codes) {
+  const auto limit = static_cast<float>(std::min<int64_t>(32767, 0x7fffffff / (127 * padded)));
+  float rotated[max_head_dim], most = 0;
+  std::copy_n(x, count, rotated);
+  hadamard(rotated, count);
+  // keys are rotated too, so that the product is a block's size too large: a power of two
+  scale /= static_cast<float>(hadamard_block(count));
+  for (int64_t i = 0; i < count; ++i) {
+    rotated[i] *= scale;
+    most = std::max(most, std::fabs(rotated[i]));
+  }
+  const float factor = code_factor(most, limit);
+  for (int64_t i = 0; i < count; ++i) codes[i] = static_cast<int16_t>(_mm_cvtss_si32(_mm_set_ss(rotated[i] * factor)));
+  std::fill(codes + count, codes + padded, int16_t{0});
+  return most / limit;
 }
 
 }  // namespace
 
-void attention_softmax(const AttentionShape& shape, const PageScales& page, int64_t begin, int64_t end, AttentionWorkspace& work) {
-  const int64_t first_position = page.first_position;
+void attention_softmax(const AttentionShape& shape, int64_t first_position, const float* value_scales, int64_t begin, int64_t end,
+                       AttentionWorkspace& work) {
   // Pass by pass over the rows, so that the latencies of one row hide behind the others.
   for (int64_t r = begin; r < end; ++r) {
     const Visible visible(work.first[r] - first_position, work.last[r] - first_position);
     float* scores = work.scores + r * page_positions;
-    const Shaping shaping{shape.softcap, shape.slopes < 0 ? 0 : work.slope[r], page.keys,
+    const Shaping shaping{shape.softcap, shape.slopes < 0 ? 0 : work.slope[r],
+                          shape.coded() && shape.tail_dim > 0 ? work.tails + r * page_positions : nullptr,
                           static_cast<int>(first_position) - work.position[r]};
     if (shaping.any()) shaping.apply(scores);
     const float before = work.maximum[r];
@@ -108,7 +144,14 @@ void attention_softmax(const AttentionShape& shape, const PageScales& page, int6
   for (int64_t r = begin; r < end; r += 8) vec::store(work.factor + r, end - r, vec::exp2(vec::load(work.factor + r, end - r)));
   for (int64_t r = begin; r < end; ++r) {
     const Visible visible(work.first[r] - first_position, work.last[r] - first_position);
-    const float sum = page_weights(work.scores + r * page_positions, work.maximum[r], visible, page.values);
+    float* scores = work.scores + r * page_positions;
+    __m256 weights[4];
+    const float sum = page_weights(scores, work.maximum[r], visible, weights);
+    if (value_scales != nullptr) {
+      work.weight_scale[r] = code_weights(weights, value_scales, visible, work.weight_codes + r * page_positions);
+    } else {
+      for (int i = 0; i < 4; ++i) _mm256_storeu_ps(scores + 8 * i, weights[i]);
+    }
     work.sum[r] = std::fma(work.sum[r], work.factor[r], sum);
   }
   for (int64_t r = begin; r < end; ++r) {
@@ -155,15 +198,26 @@ void attention_finish(const AttentionShape& shape, float sum, const float* total
     if (i + 8 <= shape.value_dim) _mm256_storeu_ps(out + i, y);
     else _mm256_maskstore_ps(out + i, vec::first_lanes(shape.value_dim - i), y);
   }
+  if (!shape.coded()) return;
+  hadamard(out, shape.value_dim);
+  const float back = 1.0f / static_cast<float>(hadamard_block(shape.value_dim));
+  for (int64_t i = 0; i < shape.value_dim; ++i) out[i] = out[i] * back + 0.0f;
 }
 
 void attention_load(const AttentionShape& shape, const KernelArgs& args, const AttentionPart& part, AttentionWorkspace& work) {
   const Tensor& q = args.in[0];
   const int64_t d = shape.head_dim;
   for (int64_t r = 0; r < part.rows(); ++r) {
-    const int64_t row = part.token(shape, r), head = part.head(shape, r);
+    const int64_t row = part.token(r), head = part.head(shape, r);
     const float* in = q.as<float>() + row * q.strides[0] + head * d;
-    for (int64_t i = 0; i < d; ++i) work.query[r * d + i] = in[i] * shape.scale;
+    if (shape.coded()) {
+      const int64_t keys = 2 * shape.key_pairs(), tails = 2 * shape.tail_pairs();
+      int16_t* codes = work.query_codes + r * (keys + tails);
+      work.query_scale[r] = code_query(in, shape.key_dim(), shape.scale, keys, codes);
+      if (tails > 0) work.tail_scale[r] = code_query(in + shape.key_dim(), shape.tail_dim, shape.scale, tails, codes + keys);
+    } else {
+      for (int64_t i = 0; i < d; ++i) work.query[r * d + i] = in[i] * shape.scale;
+    }
     work.position[r] = args.in[3].as<int32_t>()[row];
     work.last[r] = static_cast<int32_t>(shape.last_position(args, row));
     work.first[r] = static_cast<int32_t>(shape.first_position(args, row));
@@ -198,35 +252,46 @@ void store_bf16(const float* x, int64_t count, uint16_t* out, int64_t step) {
   for (int64_t i = 0; i < count; ++i) out[i * step] = f32_to_bf16(x[i]);
 }
 
-/// Codes, and what they are worth into `scale`.
-void store_i8(const float* x, int64_t count, int8_t* out, int64_t step, float& scale) {
+/// Codes of the rotated row at the places that `at` names; returns what they are worth.
+template <class At>
+float store_i8(const float* row, int64_t count, std::byte* page, At at) {
+  float x[max_head_dim];
+  std::copy_n(row, count, x);
+  hadamard(x, count);
   const __m256 sign = _mm256_set1_ps(-0.0f);
   __m256 most = _mm256_setzero_ps();
   for (int64_t i = 0; i < count; i += 8) most = _mm256_max_ps(most, _mm256_andnot_ps(sign, vec::load(x + i, count - i)));
   const float max = vec::max(most);
   const __m256 inverse = _mm256_set1_ps(max == 0 ? 0.0f : 127.0f / max);
-  scale = max / 127.0f;
   for (int64_t i = 0; i < count; i += 8) {
     const __m256 q = _mm256_mul_ps(vec::load(x + i, count - i), inverse);
     const __m256 bounded = _mm256_max_ps(_mm256_set1_ps(-127.0f), _mm256_min_ps(_mm256_set1_ps(127.0f), q));
     alignas(32) int32_t codes[8];
     _mm256_store_si256(reinterpret_cast<__m256i*>(codes), _mm256_cvtps_epi32(bounded));
-    for (int64_t j = 0; j < std::min<int64_t>(8, count - i); ++j) out[(i + j) * step] = static_cast<int8_t>(codes[j]);
+    for (int64_t j = 0; j < std::min<int64_t>(8, count - i); ++j) page[at(i + j)] = static_cast<std::byte>(codes[j]);
   }
+  return max / 127.0f;
 }
 
-/// One row of one kv head into slot `slot` of a page whose elements of a row are `step` apart, the first at `first`.
-void store_slot(DType type, const float* x, int64_t count, std::byte* page, int64_t slot, int64_t first, int64_t step) {
-  if (type == DType::i8) {
-    auto* scales = reinterpret_cast<float*>(page + count * page_positions);
-    store_i8(x, count, reinterpret_cast<int8_t*>(page) + first, step, scales[slot]);
-  } else if (type == DType::f32) {
-    store_f32(x, count, reinterpret_cast<float*>(page) + first, step);
-  } else if (type == DType::f16) {
-    store_f16(x, count, reinterpret_cast<uint16_t*>(page) + first, step);
-  } else {
-    store_bf16(x, count, reinterpret_cast<uint16_t*>(page) + first, step);
-  }
+/// One row of one kv head into a page whose elements of a row are `step` apart, the first at `first`.
+void store_floats(DType type, const float* x, int64_t count, std::byte* page, int64_t first, int64_t step) {
+  if (type == DType::f32) store_f32(x, count, reinterpret_cast<float*>(page) + first, step);
+  else if (type == DType::f16) store_f16(x, count, reinterpret_cast<uint16_t*>(page) + first, step);
+  else store_bf16(x, count, reinterpret_cast<uint16_t*>(page) + first, step);
+}
+
+/// One row of `size` elements into a page of `bytes` bytes that has them in a column.
+void store_column(const AttentionShape& shape, const float* x, int64_t size, std::byte* page, int64_t bytes, int64_t slot) {
+  if (!shape.coded()) return store_floats(shape.pages, x, size, page, slot, page_positions);
+  shape.scales(page, bytes)[slot] =
+      store_i8(x, size, page, [slot](int64_t i) { return (i / 2 * page_positions + slot) * 2 + i % 2; });
+}
+
+void store_value(const AttentionShape& shape, const float* x, std::byte* page, int64_t slot) {
+  const int64_t e = shape.value_dim;
+  if (!shape.coded()) return store_floats(shape.pages, x, e, page, slot * e, 1);
+  shape.scales(page, shape.second_bytes())[slot] =
+      store_i8(x, e, page, [slot, e](int64_t i) { return (slot / 2 * e + i) * 2 + slot % 2; });
 }
 
 }  // namespace
@@ -235,14 +300,15 @@ void attention_store(const AttentionShape& shape, const KernelArgs& args, int64_
   const Tensor &k = args.in[1], &v = args.in[2];
   const int32_t *positions = args.in[3].as<int32_t>(), *sequences = args.in[4].as<int32_t>();
   const int32_t* table = args.in[5].as<int32_t>();
-  const int64_t d = shape.head_dim, dv = shape.value_dim;
   for (int64_t row = begin; row < end; ++row) {
     const int64_t page = table[sequences[row] * shape.max_pages + positions[row] / page_positions] * shape.kv_heads + kv_head;
     const int64_t slot = positions[row] % page_positions;
-    const float* k_row = k.as<float>() + row * k.strides[0] + kv_head * d;
-    const float* v_row = v.as<float>() + row * v.strides[0] + kv_head * dv;
-    store_slot(shape.pages, k_row, d, args.in[6].data + page * shape.page_bytes(d), slot, slot, page_positions);
-    store_slot(shape.pages, v_row, dv, args.in[7].data + page * shape.page_bytes(dv), slot, slot * dv, 1);
+    const float* k_row = k.as<float>() + row * k.strides[0] + kv_head * shape.key_dim();
+    const float* v_row = v.as<float>() + row * v.strides[0] + kv_head * shape.second_dim();
+    store_column(shape, k_row, shape.key_dim(), args.in[6].data + page * shape.key_bytes(), shape.key_bytes(), slot);
+    std::byte* second = args.in[7].data + page * shape.second_bytes();
+    if (shape.tail_dim > 0) store_column(shape, v_row, shape.tail_dim, second, shape.second_bytes(), slot);
+    else store_value(shape, v_row, second, slot);
   }
 }
 

@@ -23,7 +23,7 @@ bool fits(Isa isa, int rows, int panels) {
 }  // namespace
 
 std::string name(const GemmFloatKey& key) {
-  return message("gemm_f32_", nibble::name(key.b), "_f32_", int{key.rows}, "x", 16 * key.panels, "x1_", nibble::name(key.isa));
+  return message("gemm_", key.b == DType::i8 ? "i16" : "f32", "_", nibble::name(key.b), "_f32_", int{key.rows}, "x", 16 * key.panels, "x1_", nibble::name(key.isa));
 }
 
 const Code& gemm_float(const GemmFloatKey& key) {
@@ -66,6 +66,7 @@ void GemmFloat::run_rows(GemmFloatArgs args, int rows, int64_t panels) const {
     (*code_[rows][step])(args);
     b += step * args.b_panel;
     args.c += 16 * step;
+    if (args.column_scales != nullptr) args.column_scales += 16 * step;
     panels -= step;
   }
 }
@@ -73,11 +74,13 @@ void GemmFloat::run_rows(GemmFloatArgs args, int rows, int64_t panels) const {
 void GemmFloat::run(GemmFloatArgs args, int64_t rows, int64_t panels) const {
   // Tiles of equal height: 7 rows are faster as 4 + 3 than as 6 + 1.
   const int64_t tiles = (rows + rows_ - 1) / rows_;
-  const auto* a = reinterpret_cast<const std::byte*>(args.a);
+  const auto* a = static_cast<const std::byte*>(args.a);
+  const float* row_scales = args.row_scales;
   auto* c = reinterpret_cast<std::byte*>(args.c);
   for (int64_t t = 0; t < tiles; ++t) {
     const int64_t begin = rows * t / tiles, end = rows * (t + 1) / tiles;
-    args.a = reinterpret_cast<const float*>(a + begin * args.a_stride);
+    args.a = a + begin * args.a_stride;
+    if (row_scales != nullptr) args.row_scales = row_scales + begin;
     args.c = reinterpret_cast<float*>(c + begin * args.c_stride);
     run_rows(args, static_cast<int>(end - begin), panels);
   }

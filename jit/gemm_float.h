@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Microkernels C (+)= A x B of f32 rows with f16, bf16, f32 or i8 columns in panels of 16. Every element of C is one chain
+// Microkernels C (+)= A x B of f32 rows with f16, bf16 or f32 columns in panels of 16. Every element of C is one chain
 // fma(a[k], b[k], c) with k rising, so neither tile, instruction set nor a cut along k changes a bit.
+// With i8 columns both sides come in pairs of k: A holds two int16, B two int8 codes of each column. Their sum s over all k
+// is an exact int32 (the caller sees to it that it fits), worth C = (s * row scale) * column scale, or, accumulating,
+// C = fma(s, row scale, C).
 #pragma once
 
 #include <cstdint>
@@ -15,16 +18,18 @@ namespace nibble::jit {
 
 /// Read by the generated code: field order matters. Strides in bytes.
 struct GemmFloatArgs {
-  const float* a;        ///< rows of k floats
+  const void* a;         ///< rows of k floats, or of k pairs of int16
   int64_t a_stride;
-  const void* b;         ///< per k 16 elements of each panel
+  const void* b;         ///< per k 16 elements, or pairs of codes, of each panel
   int64_t b_stride;      ///< from one k to the next
   int64_t b_panel;       ///< from one panel to the next
   int64_t b_ahead;       ///< what is prefetched, from each k of B; 0 for nothing new
   float* c;              ///< 16 floats per panel, side by side
   int64_t c_stride;
-  int64_t k;
+  int64_t k;             ///< elements or pairs
   int64_t accumulate;    ///< 0: C starts at zero
+  const float* row_scales = nullptr;     ///< i8: one per row of A
+  const float* column_scales = nullptr;  ///< i8, not accumulating: one per column
 };
 
 /// All that the emitted bytes depend on.
@@ -34,7 +39,7 @@ struct GemmFloatKey {
   uint8_t rows = 1, panels = 1;
   bool operator==(const GemmFloatKey&) const = default;
 };
-std::string name(const GemmFloatKey& key);  ///< "gemm_f32_f16_f32_6x16x1_avx2"
+std::string name(const GemmFloatKey& key);  ///< "gemm_f32_f16_f32_6x16x1_avx2", "gemm_i16_i8_f32_6x16x1_avx2"
 /// From the process's cache. Throws Error when the registers don't suffice. Thread safe.
 const Code& gemm_float(const GemmFloatKey& key);
 /// Everything that GemmFloat uses; nothing for instruction sets without kernels of their own.

@@ -8,6 +8,9 @@
 //   vcvtph2ps ymm12,[r10]; vcvtph2ps ymm13,[r10+16]; add r10,r11
 //   vbroadcastss ymm14,[rsi]; vfmadd231ps ymm0,ymm12,ymm14; vfmadd231ps ymm1,ymm13,ymm14
 //   vbroadcastss ymm15,[rsi+rdx]; vfmadd231ps ymm2,ymm12,ymm15; vfmadd231ps ymm3,ymm13,ymm15
+// avx2 i8 1x16, 64 products in 8 instructions:
+//   vpmovsxbw ymm12,[r10]; vpmovsxbw ymm13,[r10+16]; add r10,r11
+//   vpbroadcastd ymm14,[rsi]; vpmaddwd ymm15,ymm12,ymm14; vpaddd ymm0,ymm0,ymm15; vpmaddwd ymm14,ymm13,ymm14; vpaddd ymm1,ymm1,ymm14
 #include "jit/gemm_float.h"
 #include "jit/generator.h"
 
@@ -49,6 +52,8 @@ class GemmFloatEmitter : public Generator {
  private:
   static constexpr int unroll = 4;
 
+  bool codes() const { return key_.b == DType::i8; }
+
   Xbyak::Xmm sum(int row, int panel, int v) const { return vec((row * key_.panels + panel) * vectors_ + v); }
 
   template <class Body>
@@ -64,17 +69,58 @@ class GemmFloatEmitter : public Generator {
   }
   void load_or_clear_sums() {
     Xbyak::Label clear, done;
+    if (codes()) return clear_sums();
     mov(rax, arg(rdi, &GemmFloatArgs::accumulate));
     test(rax, rax);
     jz(clear, T_NEAR);
     for_each_sum([this](const Xbyak::Xmm& x, const Xbyak::Address& c) { vmovups(x, c); });
     jmp(done, T_NEAR);
     L(clear);
-    for (int i = 0; i < key_.rows * key_.panels * vectors_; ++i) zero(vec(i));
+    clear_sums();
     L(done);
   }
+  void clear_sums() {
+    for (int i = 0; i < key_.rows * key_.panels * vectors_; ++i) zero(vec(i));
+  }
   void store_sums() {
+    if (codes()) return store_scaled_sums();
     for_each_sum([this](const Xbyak::Xmm& x, const Xbyak::Address& c) { vmovups(c, x); });
+  }
+  void store_scaled_sums() {
+    Xbyak::Label accumulate, done;
+    const Xbyak::Xmm scale = vec(evex() ? 24 : 12);
+    mov(rsi, arg(rdi, &GemmFloatArgs::c));
+    mov(rdx, arg(rdi, &GemmFloatArgs::c_stride));
+    mov(rcx, arg(rdi, &GemmFloatArgs::row_scales));
+    mov(r8, arg(rdi, &GemmFloatArgs::column_scales));
+    mov(rax, arg(rdi, &GemmFloatArgs::accumulate));
+    test(rax, rax);
+    jnz(accumulate, T_NEAR);
+    store_rows(scale, [this](const Xbyak::Xmm& x, const Xbyak::Xmm& row, const Xbyak::Address&, int offset) {
+      vmulps(x, x, row);
+      vmulps(x, x, ptr[r8 + offset]);
+    });
+    jmp(done, T_NEAR);
+    L(accumulate);
+    store_rows(scale, [this](const Xbyak::Xmm& x, const Xbyak::Xmm& row, const Xbyak::Address& c, int) { vfmadd213ps(x, row, c); });
+    L(done);
+  }
+  /// C of every row from its sums, whose worth `finish` computes.
+  template <class Finish>
+  void store_rows(const Xbyak::Xmm& scale, Finish finish) {
+    for (int row = 0; row < key_.rows; ++row) {
+      vbroadcastss(scale, dword[rcx + 4 * row]);
+      for (int panel = 0; panel < key_.panels; ++panel) {
+        for (int v = 0; v < vectors_; ++v) {
+          const Xbyak::Xmm x = sum(row, panel, v);
+          const int offset = 64 * panel + vector_bytes() * v;
+          vcvtdq2ps(x, x);
+          finish(x, scale, ptr[rsi + offset], offset);
+          vmovups(ptr[rsi + offset], x);
+        }
+      }
+      if (row + 1 < key_.rows) add(rsi, rdx);
+    }
   }
 
   void load_pointers() {
@@ -107,17 +153,16 @@ class GemmFloatEmitter : public Generator {
     return r10 + rax * panel;
   }
   void load_b(const Xbyak::Xmm& x, int panel, int v) {
-    const int element = static_cast<int>(element_bytes(key_.b));
+    const int element = codes() ? 2 : static_cast<int>(element_bytes(key_.b));
     const Xbyak::RegExp at = b_panel(panel) + v * vector_floats() * element;
     if (key_.b == DType::f32) {
       vmovups(x, ptr[at]);
     } else if (key_.b == DType::f16) {
       if (evex()) vcvtph2ps(Xbyak::Zmm(x.getIdx()), yword[at]);
       else vcvtph2ps(Xbyak::Ymm(x.getIdx()), xword[at]);
-    } else if (key_.b == DType::i8) {
-      if (evex()) vpmovsxbd(Xbyak::Zmm(x.getIdx()), xword[at]);
-      else vpmovsxbd(Xbyak::Ymm(x.getIdx()), qword[at]);
-      vcvtdq2ps(x, x);
+    } else if (codes()) {
+      if (evex()) vpmovsxbw(Xbyak::Zmm(x.getIdx()), yword[at]);
+      else vpmovsxbw(Xbyak::Ymm(x.getIdx()), xword[at]);
     } else {
       if (evex()) vpmovzxwd(Xbyak::Zmm(x.getIdx()), yword[at]);
       else vpmovzxwd(Xbyak::Ymm(x.getIdx()), xword[at]);
@@ -138,7 +183,8 @@ class GemmFloatEmitter : public Generator {
     for (int panel = 0; panel < key_.panels; ++panel) load_b(Xbyak::Zmm(24 + panel), panel, 0);
     for (int row = 0; row < key_.rows; ++row) {
       for (int panel = 0; panel < key_.panels; ++panel) {
-        vfmadd231ps(sum(row, panel, 0), Xbyak::Zmm(24 + panel), ptr_b[a_row(row) + offset]);
+        if (codes()) vpdpwssd(sum(row, panel, 0), Xbyak::Zmm(24 + panel), ptr_b[a_row(row) + offset]);
+        else vfmadd231ps(sum(row, panel, 0), Xbyak::Zmm(24 + panel), ptr_b[a_row(row) + offset]);
       }
     }
   }
@@ -147,6 +193,10 @@ class GemmFloatEmitter : public Generator {
       load_b(Xbyak::Ymm(12), panel, 0);
       load_b(Xbyak::Ymm(13), panel, 1);
       for (int row = 0; row < key_.rows; ++row) {
+        if (codes()) {
+          add_pairs(row, panel, offset);
+          continue;
+        }
         const Xbyak::Ymm x(14 + row % 2);
         // Two rows or fewer keep their broadcasts for all panels.
         if (panel == 0 || key_.rows > 2) vbroadcastss(x, dword[a_row(row) + offset]);
@@ -154,6 +204,15 @@ class GemmFloatEmitter : public Generator {
         vfmadd231ps(sum(row, panel, 1), Xbyak::Ymm(13), x);
       }
     }
+  }
+
+  void add_pairs(int row, int panel, int offset) {
+    const Xbyak::Ymm a(14), product(15);
+    vpbroadcastd(a, dword[a_row(row) + offset]);
+    vpmaddwd(product, Xbyak::Ymm(12), a);
+    vpaddd(sum(row, panel, 0), sum(row, panel, 0), product);
+    vpmaddwd(a, Xbyak::Ymm(13), a);
+    vpaddd(sum(row, panel, 1), sum(row, panel, 1), a);
   }
 
   const GemmFloatKey key_;

@@ -6,6 +6,7 @@
 
 #include "jit/experts.h"
 #include "jit/float_kernels.h"
+#include "jit/gemm_coded.h"
 #include "jit/gemm_float.h"
 #include "jit/matmul.h"
 #include "jit/microkernel.h"
@@ -73,6 +74,7 @@ std::vector<std::string> list_kernels(Isa isa) {
     }
   }
   for (const GemmFloatKey& key : gemm_float_keys(isa)) names.push_back(name(key));
+  for (const GemmCodedKey& key : gemm_coded_keys(isa)) names.push_back(name(key));
   return names;
 }
 
@@ -87,6 +89,11 @@ std::vector<unsigned char> emit_kernel(const std::string& kernel_name) {
     for (const GemmFloatKey& key : gemm_float_keys(isa)) {
       if (name(key) != kernel_name) continue;
       const auto bytes = gemm_float(key).bytes();
+      return {bytes.begin(), bytes.end()};
+    }
+    for (const GemmCodedKey& key : gemm_coded_keys(isa)) {
+      if (name(key) != kernel_name) continue;
+      const auto bytes = gemm_coded(key).bytes();
       return {bytes.begin(), bytes.end()};
     }
   }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// op `matmul_experts` with float panels (quant/format.h, bits == 0). Workers take chunks of panels of one expert, which go
+// op `matmul_experts` with float weights (tensor/panel.h: float_weights). Workers take chunks of panels of one expert, which go
 // over all its rows, gathered in blocks that stay in L2 with their part of k. The sum of one element is one chain of fma
 // over k, as in jit/matmul_float.cpp, so nothing here can change a bit.
 #include <algorithm>
@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "jit/experts.h"
-#include "jit/gemm_float.h"
+#include "jit/float_panels.h"
 #include "tensor/check.h"
 #include "tensor/kernel.h"
 #include "tensor/ops/experts.h"
@@ -21,13 +21,13 @@ namespace {
 
 constexpr int64_t block_rows = 96, block_depth = 512, row_padding = 16;  // as in jit/matmul_float.cpp
 constexpr int64_t chunk_panels = 4;
+using Block = FloatPanels::Block;
 
 struct State {
   ops::ExpertsCall call;
-  std::vector<GemmFloat> gemms;  ///< by weight
-  std::vector<int64_t> panel_bytes, k_bytes;
+  std::vector<FloatPanels> weights;
   int64_t panels = 0, rows_per_block = 0, depth_per_block = 0;
-  size_t gathered_bytes = 0, totals_bytes = 0, worker_bytes = 0;
+  size_t expanded_bytes = 0, gathered_bytes = 0, totals_bytes = 0, worker_bytes = 0;
 
   int64_t chunks() const { return (panels + chunk_panels - 1) / chunk_panels; }
 };
@@ -40,8 +40,9 @@ struct Job {
   int64_t expert, panel, count;
   std::byte* scratch;
 
+  float* gathered() const { return reinterpret_cast<float*>(scratch + state.expanded_bytes); }
   float* totals(size_t weight) const {
-    return reinterpret_cast<float*>(scratch + state.gathered_bytes + weight * state.totals_bytes);
+    return reinterpret_cast<float*>(scratch + state.expanded_bytes + state.gathered_bytes + weight * state.totals_bytes);
   }
   void block(int64_t row, int64_t rows) const;
   void multiply(size_t weight, int64_t rows, int64_t k, int64_t depth) const;
@@ -49,34 +50,20 @@ struct Job {
 };
 
 void Job::multiply(size_t weight, int64_t rows, int64_t k, int64_t depth) const {
-  const GemmFloat& gemm = state.gemms[weight];
-  const std::byte* b = args.in[1 + weight].data + (expert * state.panels + panel) * state.panel_bytes[weight] + k * state.k_bytes[weight];
-  const int64_t step = gemm.panels_per_tile(static_cast<int>(std::min<int64_t>(rows, gemm.rows_per_tile())));
-  for (int64_t p = 0; p < count; p += step) {
-    gemm.run({.a = reinterpret_cast<const float*>(scratch),
-              .a_stride = (state.depth_per_block + row_padding) * 4,
-              .b = b + p * state.panel_bytes[weight],
-              .b_stride = state.k_bytes[weight],
-              .b_panel = state.panel_bytes[weight],
-              .b_ahead = 0,
-              .c = totals(weight) + p * panel_columns,
-              .c_stride = chunk_panels * panel_columns * 4,
-              .k = depth,
-              .accumulate = k > 0},
-             rows, std::min(step, count - p));
-  }
+  const Block block{.a = gathered(), .a_stride = (state.depth_per_block + row_padding) * 4, .rows = rows, .panel = expert * state.panels + panel,
+                    .panels = count, .k = k, .depth = depth, .c = totals(weight), .c_stride = chunk_panels * panel_columns * 4};
+  state.weights[weight].multiply(args.in[1 + weight].data, block, scratch);
 }
 
 void Job::block(int64_t row, int64_t rows) const {
   const Tensor& x = args.in[0];
-  auto* gathered = reinterpret_cast<float*>(scratch);
   const int64_t stride = state.depth_per_block + row_padding;
   for (int64_t k = 0; k < state.call.k; k += state.depth_per_block) {
     const int64_t depth = std::min(state.depth_per_block, state.call.k - k);
     for (int64_t r = 0; r < rows; ++r) {
-      std::copy_n(x.as<const float>() + state.call.source(groups, row + r) * x.strides[0] + k, depth, gathered + r * stride);
+      std::copy_n(x.as<const float>() + state.call.source(groups, row + r) * x.strides[0] + k, depth, gathered() + r * stride);
     }
-    for (size_t w = 0; w < state.gemms.size(); ++w) multiply(w, rows, k, depth);
+    for (size_t w = 0; w < state.weights.size(); ++w) multiply(w, rows, k, depth);
   }
   finish(row, rows);
 }
@@ -102,7 +89,7 @@ void Job::finish(int64_t row, int64_t rows) const {
     const int64_t from = r * chunk_panels * panel_columns;
     for (int64_t j = 0; j < columns; j += 8) {
       __m256 y = _mm256_loadu_ps(totals(0) + from + j);
-      if (state.gemms.size() == 2) y = _mm256_mul_ps(activate(state.call.gate, y), _mm256_loadu_ps(totals(1) + from + j));
+      if (state.weights.size() == 2) y = _mm256_mul_ps(activate(state.call.gate, y), _mm256_loadu_ps(totals(1) + from + j));
       if (bias) y = _mm256_add_ps(y, vec::load(bias->as<const float>() + expert * bias->strides[0] + column + j, columns - j));
       vec::store(out + j, columns - j, y);
     }
@@ -133,7 +120,7 @@ const char* rejects(const Call& call) {
   const ops::ExpertsCall experts = ops::experts_call(call.in, call.attrs());
   if (call.in[0].dtype != DType::f32 || call.strides[0][1] != 1) return "x must be f32 with columns side by side";
   for (size_t w = 1; w <= static_cast<size_t>(experts.weights); ++w) {
-    if (call.in[w].format->layout.bits != 0) return "weights must be packed floats";
+    if (!float_weights(call.in[w].format->layout)) return "weights must be packed floats";
   }
   if (!(call.strides[static_cast<size_t>(experts.groups)] == Shape{1})) return "groups must be contiguous";
   if (experts.bias && call.strides[static_cast<size_t>(experts.bias)][1] != 1) return "the bias must be contiguous along columns";
@@ -151,25 +138,20 @@ Bound bind(const Call& call) {
   auto state = std::make_shared<State>();
   state->call = ops::experts_call(call.in, call.attrs());
   for (size_t w = 1; w <= static_cast<size_t>(state->call.weights); ++w) {
-    const QuantLayout& layout = call.in[w].format->layout;
-    const PanelGeometry geometry = panel_geometry(layout, state->call.n, state->call.k);
-    state->gemms.emplace_back(isa, layout.scale);
-    state->panels = geometry.panels;
-    state->panel_bytes.push_back(static_cast<int64_t>(geometry.panel_bytes));
-    state->k_bytes.push_back(static_cast<int64_t>(panel_columns * element_bytes(layout.scale)));
+    state->weights.emplace_back(isa, call.in[w].format->layout, state->call.n, state->call.k);
+    state->panels = state->weights.back().geometry().panels;
+    state->expanded_bytes = std::max(state->expanded_bytes, state->weights.back().scratch_bytes());
   }
   state->rows_per_block = std::clamp<int64_t>(state->call.tokens(), 1, block_rows);
   state->depth_per_block = std::clamp<int64_t>(state->call.k, 1, block_depth);
   const auto align = [](int64_t floats) { return static_cast<size_t>((floats + 15) / 16 * 64); };
   state->gathered_bytes = align(state->rows_per_block * (state->depth_per_block + row_padding));
   state->totals_bytes = align(state->rows_per_block * chunk_panels * panel_columns);
-  state->worker_bytes = state->gathered_bytes + state->totals_bytes * state->gemms.size();
+  state->worker_bytes = state->expanded_bytes + state->gathered_bytes + state->totals_bytes * state->weights.size();
   Bound bound;
   bound.run = run;
   bound.scratch_bytes = state->worker_bytes * static_cast<size_t>(call.threads);
-  const int rows = static_cast<int>(std::clamp<int64_t>(state->call.tokens(), 1, state->gemms[0].rows_per_tile()));
-  bound.detail = name(GemmFloatKey{isa, call.in[1].format->layout.scale, static_cast<uint8_t>(rows),
-                                   static_cast<uint8_t>(state->gemms[0].panels_per_tile(rows))});
+  bound.detail = state->weights[0].detail(state->call.tokens());
   bound.state = std::move(state);
   return bound;
 }

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// op `matmul` with float panels (quant/format.h, bits == 0). Workers take chunks of panels; each chunk goes over all
+// op `matmul` with float weights (tensor/panel.h: float_weights). Workers take chunks of panels; each chunk goes over all
 // rows, in blocks that stay in L2 with their part of k. The sum of one element is one chain of fma over k whatever the
 // blocks, so nothing here can change a bit.
 #include <algorithm>
 #include <array>
+#include <utility>
 #include <vector>
 
 #include "jit/float_kernels.h"
-#include "jit/gemm_float.h"
+#include "jit/float_panels.h"
 #include "tensor/check.h"
 #include "tensor/kernel.h"
 #include "tensor/ops/matmul.h"
@@ -19,15 +20,15 @@ namespace nibble::jit {
 
 namespace {
 
-constexpr int64_t block_rows = 96;  // a block of A: 96 x 512 floats fill 192 KiB of L2
-constexpr int64_t block_depth = 512;
+// A block of A fills 192 KiB of L2. It is higher where weights are expanded once per block.
+constexpr int64_t block_rows = 96, block_depth = 512;
+constexpr int64_t coded_rows = 192, coded_depth = 256;
 constexpr int64_t row_padding = 16;  // floats between packed rows: keeps them out of each other's cache sets
 
 struct Weight {
-  GemmFloat gemm;
+  FloatPanels panels;
   size_t input = 0;       ///< of the call
   int64_t n = 0, column = 0;  ///< columns, the first one in the joined result
-  int64_t panel_bytes = 0, k_bytes = 0;
 };
 struct Chunk {
   size_t weight;
@@ -39,31 +40,20 @@ struct State {
   std::vector<Chunk> chunks;
   int64_t m = 0, k = 0, chunk_panels = 0;
   bool packed = false;  ///< A is copied in blocks; else all rows and all of k are one block
-  size_t packed_bytes = 0, worker_bytes = 0;
+  size_t expanded_bytes = 0, packed_bytes = 0, worker_bytes = 0;
   bool gated() const { return call.gate != ops::Activation::none; }
   int64_t chunk_columns() const { return chunk_panels * panel_columns; }
-  int64_t rows_per_block() const { return packed ? std::min(block_rows, m) : m; }
-  int64_t depth_per_block() const { return packed ? std::min(block_depth, k) : k; }
+  int64_t rows_per_block() const { return packed ? std::min(expanded_bytes > 0 ? coded_rows : block_rows, m) : m; }
+  int64_t depth_per_block() const { return packed ? std::min(expanded_bytes > 0 ? coded_depth : block_depth, k) : k; }
 };
 
 /// Rows of one block against one chunk: sums (rows, chunk_columns).
 void multiply(const State& state, const KernelArgs& args, const Weight& weight, const Chunk& chunk, const float* a,
-              int64_t a_stride, int64_t rows, int64_t k_begin, int64_t k_count, float* sums) {
-  const std::byte* b = args.in[weight.input].data + chunk.panel * weight.panel_bytes + k_begin * weight.k_bytes;
-  const int64_t step = weight.gemm.panels_per_tile(static_cast<int>(std::min<int64_t>(rows, weight.gemm.rows_per_tile())));
-  for (int64_t p = 0; p < chunk.panels; p += step) {
-    weight.gemm.run({.a = a,
-                     .a_stride = a_stride,
-                     .b = b + p * weight.panel_bytes,
-                     .b_stride = weight.k_bytes,
-                     .b_panel = weight.panel_bytes,
-                     .b_ahead = 0,
-                     .c = sums + p * panel_columns,
-                     .c_stride = state.chunk_columns() * 4,
-                     .k = k_count,
-                     .accumulate = k_begin > 0},
-                    rows, std::min(step, chunk.panels - p));
-  }
+              int64_t a_stride, int64_t rows, int64_t k_begin, int64_t k_count, float* sums, std::byte* scratch) {
+  weight.panels.multiply(args.in[weight.input].data,
+                         {.a = a, .a_stride = a_stride, .rows = rows, .panel = chunk.panel, .panels = chunk.panels, .k = k_begin, .depth = k_count,
+                          .c = sums, .c_stride = state.chunk_columns() * 4},
+                         scratch);
 }
 
 NIBBLE_AVX2_BEGIN
@@ -112,7 +102,9 @@ void finish(const State& state, const KernelArgs& args, const Chunk& chunk, int6
 
 NIBBLE_AVX2_END
 
-void run_chunk(const State& state, const KernelArgs& args, const Chunk& chunk, float* pack, float* sums) {
+void run_chunk(const State& state, const KernelArgs& args, const Chunk& chunk, std::byte* scratch) {
+  auto* pack = reinterpret_cast<float*>(scratch + state.expanded_bytes);
+  auto* sums = reinterpret_cast<float*>(scratch + state.expanded_bytes + state.packed_bytes);
   const Tensor& x = args.in[0];
   float* gated = sums + state.rows_per_block() * state.chunk_columns();
   for (int64_t row = 0; row < state.m; row += state.rows_per_block()) {
@@ -126,8 +118,8 @@ void run_chunk(const State& state, const KernelArgs& args, const Chunk& chunk, f
         for (int64_t r = 0; r < rows; ++r) std::copy_n(a + r * x.strides[0], depth, pack + r * a_stride);
         a = pack;
       }
-      multiply(state, args, state.weights[chunk.weight], chunk, a, a_stride * 4, rows, k, depth, sums);
-      if (state.gated()) multiply(state, args, state.weights[1], chunk, a, a_stride * 4, rows, k, depth, gated);
+      multiply(state, args, state.weights[chunk.weight], chunk, a, a_stride * 4, rows, k, depth, sums, scratch);
+      if (state.gated()) multiply(state, args, state.weights[1], chunk, a, a_stride * 4, rows, k, depth, gated, scratch);
     }
     finish(state, args, chunk, row, rows, sums, gated);
   }
@@ -136,17 +128,15 @@ void run_chunk(const State& state, const KernelArgs& args, const Chunk& chunk, f
 void run(const void* opaque, const KernelArgs& args) {
   const State& state = *static_cast<const State*>(opaque);
   std::byte* scratch = args.scratch + static_cast<size_t>(args.worker.index) * state.worker_bytes;
-  auto* pack = reinterpret_cast<float*>(scratch);
-  auto* sums = reinterpret_cast<float*>(scratch + state.packed_bytes);
   const int64_t count = static_cast<int64_t>(state.chunks.size());
-  for (int64_t i; (i = args.counters[0].fetch_add(1)) < count;) run_chunk(state, args, state.chunks[static_cast<size_t>(i)], pack, sums);
+  for (int64_t i; (i = args.counters[0].fetch_add(1)) < count;) run_chunk(state, args, state.chunks[static_cast<size_t>(i)], scratch);
 }
 
 const char* rejects(const Call& call) {
   const ops::MatmulCall matmul = ops::matmul_call(call.in.size(), call.attrs());
   if (call.in[0].dtype != DType::f32 || call.strides[0][1] != 1) return "x must be f32 with columns side by side";
   for (int i = 1; i <= matmul.weights; ++i) {
-    if (call.in[i].dtype != DType::packed || call.in[i].format->layout.bits != 0) return "weights must be packed floats";
+    if (call.in[i].dtype != DType::packed || !float_weights(call.in[i].format->layout)) return "weights must be packed floats";
   }
   if (matmul.bias != 0 && !(call.strides[matmul.bias] == Shape{1})) return "the bias must be contiguous";
   if (matmul.residual != 0 && (call.in[matmul.residual].dtype != DType::f32 || call.strides[matmul.residual][1] != 1)) {
@@ -192,24 +182,20 @@ Bound bind(const Call& call) {
   state->k = call.in[0].shape[1];
   int64_t column = 0;
   for (size_t i = 1; i <= static_cast<size_t>(state->call.weights); ++i) {
-    const QuantLayout& layout = call.in[i].format->layout;
-    const PanelGeometry geometry = panel_geometry(layout, call.in[i].shape[0], state->k);
-    state->weights.push_back({GemmFloat(isa, layout.scale), i, call.in[i].shape[0], column,
-                              static_cast<int64_t>(geometry.panel_bytes),
-                              static_cast<int64_t>(panel_columns * element_bytes(layout.scale))});
+    FloatPanels panels(isa, call.in[i].format->layout, call.in[i].shape[0], state->k);
+    state->expanded_bytes = std::max(state->expanded_bytes, panels.scratch_bytes());
+    state->weights.push_back({std::move(panels), i, call.in[i].shape[0], column});
     column += call.in[i].shape[0];
   }
   make_chunks(*state, call.threads);
-  state->packed = state->m > state->weights[0].gemm.rows_per_tile();
+  state->packed = state->m > state->weights[0].panels.rows_per_tile();
   const auto align = [](int64_t floats) { return static_cast<size_t>((floats + 15) / 16 * 64); };
   state->packed_bytes = state->packed ? align(state->rows_per_block() * (state->depth_per_block() + row_padding)) : 0;
-  state->worker_bytes = state->packed_bytes + align((state->gated() ? 2 : 1) * state->rows_per_block() * state->chunk_columns());
+  state->worker_bytes = state->expanded_bytes + state->packed_bytes + align((state->gated() ? 2 : 1) * state->rows_per_block() * state->chunk_columns());
   Bound bound;
   bound.run = run;
   bound.scratch_bytes = state->worker_bytes * static_cast<size_t>(call.threads);
-  const int rows = static_cast<int>(std::min<int64_t>(state->m, state->weights[0].gemm.rows_per_tile()));
-  bound.detail = name(GemmFloatKey{isa, call.in[1].format->layout.scale, static_cast<uint8_t>(rows),
-                                   static_cast<uint8_t>(state->weights[0].gemm.panels_per_tile(rows))});
+  bound.detail = state->weights[0].panels.detail(state->m);
   bound.state = std::move(state);
   return bound;
 }

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// choose_experts and expert_weights with the rows divided among workers, combine_experts and clamped_swiglu of f32 rows.
+// choose_experts and expert_weights with the rows divided among workers, group_experts, combine_experts and clamped_swiglu of
+// f32 rows.
+#include <algorithm>
+
 #include "jit/experts.h"
 #include "jit/row_split.h"
 #include "tensor/ops/experts.h"
@@ -27,6 +30,27 @@ Bound bind_choose(const Call& call) {
 void run_weights(const void*, const KernelArgs& args) {
   const Part part = split_routing(args);
   ops::expert_weights_rows(args, part.row_begin, part.row_end);
+}
+
+// A counting sort by one worker: the others would wait longer for each other than it takes.
+void run_group(const void*, const KernelArgs& args) {
+  if (args.worker.index != 0) return;
+  const auto* chosen = args.in[0].as<const int32_t>();
+  const auto experts = static_cast<int32_t>(args.attrs->i("experts"));
+  const auto pairs = static_cast<int32_t>(args.in[0].desc.shape.elements());
+  auto* begins = args.out.as<int32_t>();
+  int32_t *pair = begins + experts + 1, *row = pair + pairs;
+  const auto expert = [&](int32_t p) { return std::clamp(chosen[p], 0, experts - 1); };
+  std::fill_n(begins, experts + 1, 0);
+  for (int32_t p = 0; p < pairs; ++p) ++begins[expert(p) + 1];
+  for (int32_t e = 0; e < experts; ++e) begins[e + 1] += begins[e];
+  // begins[e] walks from the begin of e to its end, then all move back
+  for (int32_t p = 0; p < pairs; ++p) {
+    row[p] = begins[expert(p)]++;
+    pair[row[p]] = p;
+  }
+  for (int32_t e = experts; e > 0; --e) begins[e] = begins[e - 1];
+  begins[0] = 0;
 }
 
 NIBBLE_AVX2_BEGIN
@@ -76,6 +100,9 @@ void run_swiglu(const void* opaque, const KernelArgs& args) {
 NIBBLE_AVX2_END
 
 const char* rejects_choose(const Call&) { return nullptr; }
+const char* rejects_group(const Call& call) {
+  return call.strides[0] == contiguous_strides(call.in[0].shape) ? nullptr : "the choice must be contiguous";
+}
 const char* rejects_combine(const Call& call) {
   if (call.strides[0][1] != 1) return "y must have columns side by side";
   return call.strides[1] == Shape{1} ? nullptr : "groups must be contiguous";
@@ -95,6 +122,8 @@ void register_routing() {
   register_kernel({"choose_experts_avx2", "choose_experts", Isa::avx2, rejects_choose, cost, bind_choose});
   register_kernel({"expert_weights_avx2", "expert_weights", Isa::avx2, rejects_choose, cost,
                    [](const Call&) { return Bound{run_weights, nullptr, 0, "f32"}; }});
+  register_kernel({"group_experts_avx2", "group_experts", Isa::avx2, rejects_group, cost,
+                   [](const Call&) { return Bound{run_group, nullptr, 0, "i32"}; }});
   register_kernel({"combine_experts_avx2", "combine_experts", Isa::avx2, rejects_combine, cost,
                    [](const Call&) { return Bound{run_combine, nullptr, 0, "f32"}; }});
   register_kernel({"clamped_swiglu_avx2", "clamped_swiglu", Isa::avx2, rejects_swiglu, cost, bind_swiglu});

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// rope_table, rope, embedding, rows, copy and argmax: work per row, f32 with columns side by side.
+// rope_table, rope, embedding, rows, columns, copy, concat and argmax: work per row, columns side by side.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -62,18 +62,35 @@ void run_embedding(const void*, const KernelArgs& args) {
   }
 }
 
-void run_copy(const void*, const KernelArgs& args) {
-  const Tensor &x = args.in[0], &out = args.out;
-  const int64_t size = static_cast<int64_t>(element_bytes(x.desc.dtype));
-  const RowView view = row_view(out);
-  const Part part = split_rows(args.worker, view.rows, view.columns);
-  for (int64_t r = part.row_begin; r < part.row_end; ++r) {
-    int64_t from = 0, rest = r;
-    for (int d = x.desc.shape.rank() - 2; d >= 0; --d) {
-      from += rest % x.dim(d) * x.strides[d];
-      rest /= x.dim(d);
-    }
-    std::memcpy(out.data + r * view.columns * size, x.data + from * size, static_cast<size_t>(view.columns * size));
+/// Elements before row r of a tensor's rows of its last dimension.
+int64_t row_offset(const Tensor& t, int64_t r) {
+  int64_t offset = 0;
+  for (int d = t.desc.shape.rank() - 2; d >= 0; --d) {
+    offset += r % t.dim(d) * t.strides[d];
+    r /= t.dim(d);
+  }
+  return offset;
+}
+
+/// This worker's rows of x into those of `out`, of the same shape.
+void copy_rows(const Worker& worker, const Tensor& x, const Tensor& out) {
+  const auto size = static_cast<int64_t>(element_bytes(x.desc.dtype));
+  const RowView view = row_view(x);
+  const Part part = split_rows(worker, view.rows, view.columns);
+  for (int64_t r = part.row_begin; r < part.row_end; ++r)
+    std::memcpy(out.data + row_offset(out, r) * size, x.data + row_offset(x, r) * size, static_cast<size_t>(view.columns * size));
+}
+
+void run_copy(const void*, const KernelArgs& args) { copy_rows(args.worker, args.in[0], args.out); }
+
+void run_concat(const void*, const KernelArgs& args) {
+  const auto wanted = args.attrs->i("dim");
+  const int dim = static_cast<int>(wanted < 0 ? wanted + args.out.desc.shape.rank() : wanted);
+  Tensor part = args.out;
+  for (const Tensor& x : args.in) {
+    part.desc.shape[dim] = x.dim(dim);
+    copy_rows(args.worker, x, part);
+    part.data += x.dim(dim) * part.strides[dim] * static_cast<int64_t>(element_bytes(x.desc.dtype));
   }
 }
 
@@ -145,6 +162,27 @@ int32_t argmax(const float* x, int64_t n) {
   return 0;
 }
 
+/// y[j] = x[index[j]], 0 where the index is outside of [0, n).
+void gather(const float* x, int64_t n, const int32_t* index, int64_t count, float* y) {
+  const __m256i size = _mm256_set1_epi32(static_cast<int32_t>(n)), none = _mm256_set1_epi32(-1);
+  int64_t j = 0;
+  for (; j + 8 <= count; j += 8) {
+    const __m256i at = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(index + j));
+    const __m256i known = _mm256_and_si256(_mm256_cmpgt_epi32(size, at), _mm256_cmpgt_epi32(at, none));
+    _mm256_storeu_ps(y + j, _mm256_mask_i32gather_ps(_mm256_setzero_ps(), x, at, _mm256_castsi256_ps(known), 4));
+  }
+  for (; j < count; ++j) y[j] = index[j] >= 0 && index[j] < n ? x[index[j]] : 0;
+}
+
+void run_columns(const void*, const KernelArgs& args) {
+  const Tensor &x = args.in[0], &out = args.out;
+  const Part part = split_elements(args.worker, out.dim(0), out.dim(1));
+  for (int64_t i = part.row_begin; i < part.row_end; ++i) {
+    gather(x.as<float>() + i * x.strides[0], x.dim(1), args.in[1].as<int32_t>() + part.column_begin, part.column_end - part.column_begin,
+           out.as<float>() + i * out.strides[0] + part.column_begin);
+  }
+}
+
 void run_argmax(const void*, const KernelArgs& args) {
   const RowView x = row_view(args.in[0]);
   const Part part = split_rows(args.worker, x.rows, x.columns);
@@ -175,6 +213,11 @@ const char* rejects_copy(const Call& call) {
   if (x.shape.rank() == 0 || (x.shape[-1] > 1 && call.strides[0][-1] != 1)) return "columns must stand side by side";
   return nullptr;
 }
+const char* rejects_concat(const Call& call) {
+  for (size_t i = 0; i < call.in.size(); ++i)
+    if (call.in[i].shape[-1] > 1 && call.strides[i][-1] != 1) return "columns must stand side by side";
+  return nullptr;
+}
 float cost(const Call& call) { return row_cost(call); }
 float cost_of_result(const Call& call) {
   return 100 + 4 * static_cast<float>(call.out.shape.elements()) / static_cast<float>(call.threads);
@@ -200,7 +243,9 @@ void register_rows() {
   register_kernel({"rope_avx2", "rope", Isa::avx2, rejects_rope, cost, bind_rope});
   register_kernel({"embedding_avx2", "embedding", Isa::avx2, rejects_embedding, cost_of_result, bind<run_embedding>});
   register_kernel({"rows_avx2", "rows", Isa::avx2, rejects_rows, cost_of_result, bind<run_rows>});
+  register_kernel({"columns_avx2", "columns", Isa::avx2, rejects_rows, cost_of_result, bind<run_columns>});
   register_kernel({"copy_avx2", "copy", Isa::avx2, rejects_copy, cost, bind<run_copy>});
+  register_kernel({"concat_avx2", "concat", Isa::avx2, rejects_concat, cost_of_result, bind<run_concat>});
   register_kernel({"argmax_avx2", "argmax", Isa::avx2, rejects_first, cost, bind<run_argmax>});
 }
 

@@ -2,7 +2,7 @@
 // What an architecture is: numbers read from the file, names of weights, and one block as a few readable lines.
 #pragma once
 
-#include <span>
+#include <deque>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -40,11 +40,20 @@ struct Experts {
   float clamp_limit = 0, clamp_alpha = 1.702f;      ///< gpt-oss's clamped SwiGLU; 0: act(gate) * up
 };
 
+/// GLM's prompts (arXiv 2103.10360): the tokens before the first `end` see each other. They have the positions 0, 1, ...
+/// and 0; from `end` on tokens have the position of the first `mark` (or else of the first `other_mark`) and 1, 2, ...
+/// Config::rope_dim elements of a head are rotated by the first position, as many behind them by the second.
+struct PrefixRule {
+  int end = -1;  ///< a token; -1: models without a prefix
+  int mark = -1, other_mark = -1;
+};
+
 /// Sizes and constants of one model.
 struct Config {
   int layers = 0, width = 0, heads = 0, kv_heads = 0, head_dim = 0, ffn = 0, vocab = 0;
   int context = 0;    ///< positions it was trained for
   int value_dim = 0;  ///< of a value head; 0: head_dim, see value_size()
+  int latent = 0;     ///< what the cache keeps for all heads, with rope_dim rotated elements; 0: it keeps keys and values
   int rope_dim = 0;   ///< rotated elements per head; 0 = no rope
   int window = 0;     ///< sliding attention window; 0 = all positions
   float rope_theta = 10000, norm_eps = 1e-5f;
@@ -62,6 +71,7 @@ struct Config {
   float clip_qkv = 0;                 ///< q, k and v are clamped to +- this; 0: not
   bool parallel_residual = false;     ///< attention and MLP read the same x
   bool post_norm = false;             ///< norms stand behind the residual
+  PrefixRule prefix;
   bool unit_head = false;             ///< rows of the output matrix are divided by their length
   int value_size() const { return value_dim > 0 ? value_dim : head_dim; }
 };
@@ -75,19 +85,26 @@ struct Name {
   std::string_view paths;
 };
 
+/// For Arch::proof where transformers has the mathematics, but under another class and other names of weights.
+inline constexpr std::string_view same_class_proof = "logits of the class of transformers that computes the same";
+/// For Arch::proof where transformers has nothing of the kind.
+inline constexpr std::string_view own_forward_proof = "logits of a forward pass in numpy, written from the authors' code";
+
 struct Arch {
   std::string_view name;                      ///< "llama": the demo binary is nibble-llama
   std::vector<std::string_view> model_types;  ///< general.architecture (GGUF) and model_type (Hugging Face)
   std::string_view examples;                  ///< for --list and the README: "LLaMA 1-3, TinyLlama, SmolLM2"
+  /// What shows that the definition is right; of those here, if empty: logits of Hugging Face transformers.
+  std::string_view proof = {};
   std::string_view base = {};                 ///< a variant: the architecture whose files its demo binary also takes
   /// A variant: whether a file of the architecture `base` is one of this; nullptr: none is.
   bool (*claims)(const Metadata&) = nullptr;
-  /// Reads and checks the numbers; throws Error naming the key.
+  /// Reads and checks the numbers; throws Error naming the key. nullptr: read_config(metadata).
   Config (*config)(const Metadata&) = nullptr;
   std::vector<Name> names;
   Value (*embed)(Builder&) = nullptr;           ///< -> (m, width); nullptr: Builder::embedding()
-  Value (*block)(Builder&, Value x) = nullptr;  ///< (m, width) -> (m, width)
-  Value (*head)(Builder&, Value x) = nullptr;   ///< rows asked for: (r, width) -> (r, vocab)
+  Value (*block)(Builder&, Value x) = nullptr;  ///< (m, width) -> (m, width); nullptr: LLaMA's
+  Value (*head)(Builder&, Value x) = nullptr;   ///< rows asked for: (r, width) -> (r, vocab); nullptr: LLaMA's
 };
 
 // Every definition in models/arch/, for variants to start from.
@@ -95,7 +112,16 @@ struct Arch {
 #include "models/arch_list.inc"
 #undef NIBBLE_ARCH
 
-std::span<const Arch> all_archs();
+/// A list with some entries replaced (those of the same short name), taken away (empty paths) or added at the end.
+std::vector<Name> change_names(std::vector<Name> names, const std::vector<Name>& changes);
+/// The names of llama_arch(), which many models share, with changes.
+std::vector<Name> llama_names(const std::vector<Name>& changes = {});
+
+/// All of them, with config, block and head filled in. References stay valid when others are added.
+const std::deque<Arch>& all_archs();
+/// One more, of a plugin. Throws Error when it has no name or no weights, or a name or type that is there already. Not while
+/// other threads use all_archs() or find_arch().
+const Arch& add_arch(Arch arch);
 /// By name or model type. Throws Error naming it and the known ones.
 const Arch& find_arch(std::string_view name_or_type);
 

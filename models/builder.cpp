@@ -3,7 +3,9 @@
 
 #include <cmath>
 #include <cstring>
+#include <map>
 #include <memory>
+#include <type_traits>
 #include <vector>
 
 #include "models/config.h"
@@ -22,7 +24,10 @@ struct Builder::Impl {
   Graph graph;
   int layer = -1;
   Value ids, positions, sequence, page_table, logit_rows, rope_table, local_rope_table, slopes;
+  Value head_groups;  // of per_head
+  Value ends, first_positions, second_positions, second_rope_table;  // with Config::prefix
   std::vector<Value> k_pages, v_pages;
+  std::map<std::pair<int32_t, const Tensor*>, Value> columns_of;
 
   std::string node(std::string_view name) const { return layer < 0 ? std::string(name) : message("blk.", layer, ".", name); }
 
@@ -43,10 +48,19 @@ struct Builder::Impl {
     return graph.constant(node(name) + std::string(suffix), tensor);
   }
 
+  /// x with its columns as the weight has them; weights with the same order share it.
+  Value ordered(Value x, std::string_view name) {
+    const Tensor* order = weights.order(name, layer);
+    if (order == nullptr) return x;
+    Value& y = columns_of[{x.id, order}];
+    if (y.id < 0) y = graph.add(op("columns"), {x, graph.constant(node(name) + ".order", *order)}, {}, node(name) + ".columns");
+    return y;
+  }
   /// x (m, k) times the weight (n, k), plus its bias.
   Value linear(Value x, std::string_view name, int64_t n) { return linear(x, name, n, name); }
   Value linear(Value x, std::string_view name, int64_t n, std::string_view node_name) {
     const Tensor& weight = need(name, {n, graph.desc(x).shape[-1]});
+    x = ordered(x, name);
     Value y = graph.add(op("matmul"), {x, constant(name, ".weight", weight)}, {}, node(node_name));
     if (const Tensor* bias = find(name, {n}, ".bias"))
       y = graph.add(op("add"), {y, constant(name, ".bias", *bias)}, {}, node(node_name) + ".bias");
@@ -60,27 +74,49 @@ struct Builder::Impl {
   }
   bool layer_is(const std::vector<bool>& layers) const { return !layers.empty() && layers[static_cast<size_t>(layer)]; }
   bool windowed() const { return config.window > 0 && !layer_is(config.full_attention); }
-  Value rope(Value x, std::string_view name) {
+  bool has_prefix() const { return config.prefix.end >= 0; }
+  /// By all the positions that there are.
+  Value rope(Value x) {
+    if (has_prefix()) x = rope(x, config.head_dim, config.rope_dim, second_rope_table);
+    return rope(x, config.head_dim, 0, config.local_rope_theta > 0 && windowed() ? local_rope_table : rope_table);
+  }
+  Value rope(Value x, int head_dim, int begin, Value table) {
     const char* pairing = config.pairing == Pairing::halves ? "halves" : "interleaved";
-    const bool local = config.local_rope_theta > 0 && windowed();
-    return graph.add(op("rope"), {x, local ? local_rope_table : rope_table},
-                     {{"head_dim", int64_t{config.head_dim}}, {"pairing", std::string(pairing)}}, node(name) + ".rope");
+    return graph.add(op("rope"), {x, table},
+                     {{"head_dim", int64_t{head_dim}}, {"pairing", std::string(pairing)}, {"begin", int64_t{begin}}}, node("rope"));
+  }
+  /// x (m, heads * size) as (m, heads, size)
+  Value split_heads(Value x, int64_t size) {
+    const Shape shape = graph.desc(x).shape;
+    return graph.add(op("reshape"), {x}, {{"rank", int64_t{3}}, {"d0", shape[0]}, {"d1", shape[1] / size}, {"d2", size}}, node("heads"));
+  }
+  Value join_heads(Value x) {
+    const Shape shape = graph.desc(x).shape;
+    return graph.add(op("reshape"), {x}, {{"rank", int64_t{2}}, {"d0", shape[0]}, {"d1", shape[1] * shape[2]}}, node("rows"));
   }
   /// A constant that the graph owns.
-  Value values(std::string_view name, const Shape& shape, std::span<const float> data) {
+  template <class T>
+  Value values(std::string_view name, const Shape& shape, std::span<const T> data) {
     auto buffer = std::make_shared<Buffer>(data.size_bytes());
     std::memcpy(buffer->data(), data.data(), data.size_bytes());
-    const Tensor tensor({shape, DType::f32}, buffer->data());
+    const Tensor tensor({shape, std::is_same_v<T, float> ? DType::f32 : DType::i32}, buffer->data());
     graph.owned.push_back(std::move(buffer));
     return graph.constant(node(name), tensor);
   }
   Value scale(Value x, float factor, std::string_view name) {
-    return factor == 1 ? x : graph.add(op("mul"), {x, values(name, {}, {&factor, 1})}, {}, node(name));
+    return factor == 1 ? x : graph.add(op("mul"), {x, values<float>(name, {}, {&factor, 1})}, {}, node(name));
   }
   Value softcap(Value x, float cap, std::string_view name) {
     if (cap == 0) return x;
     return scale(graph.add(op("tanh"), {scale(x, 1 / cap, name)}, {}, node(name)), cap, name);
   }
+  Value view(std::string_view op_name, Value x, const Attrs& attrs, std::string_view name) {
+    return graph.add(op(op_name), {x}, attrs, node(name));
+  }
+  Value attention(std::vector<Value> in, int kv_heads, bool tails);
+  Value head_rows(Value x, int64_t size, int64_t used);
+  Value token_rows(Value x);
+  Value per_head(Value x, std::string_view name, int64_t n);
   Value clip(Value x) {
     return config.clip_qkv == 0 ? x : graph.add(op("clamp"), {x}, {{"limit", double{config.clip_qkv}}}, node("clip"));
   }
@@ -96,14 +132,14 @@ struct Builder::Impl {
     return names[static_cast<size_t>(act)];
   }
   Value act(Value x, Act act) { return graph.add(op(act_name(act)), {x}, {}, node(act_name(act))); }
-  /// One matrix (n, k) for each expert, as Weights stacks them.
-  const Tensor& expert_stack(std::string_view name, int64_t n, int64_t k) const {
+  /// One matrix (n, k) for each expert, or head, as Weights stacks them.
+  const Tensor& expert_stack(std::string_view name, int count, int64_t n, int64_t k) const {
     const int64_t padded = (n + panel_columns - 1) / panel_columns * panel_columns;
-    NIBBLE_CHECK(weights.experts(name, layer) == config.experts.count, weights.where(name, layer), ": expected ",
-                 config.experts.count, " experts, found ", weights.experts(name, layer));
+    NIBBLE_CHECK(weights.experts(name, layer) == count, weights.where(name, layer), ": expected ", count, " matrices, found ",
+                 weights.experts(name, layer));
     NIBBLE_CHECK(weights.expert(name, layer, 0).desc.shape == Shape({n, k}), weights.where(name, layer), ": expected shape ",
-                 to_string(Shape{n, k}), " for each expert, found ", to_string(weights.expert(name, layer, 0).desc.shape));
-    return need(name, {config.experts.count * padded, k});
+                 to_string(Shape{n, k}), " for each, found ", to_string(weights.expert(name, layer, 0).desc.shape));
+    return need(name, {count * padded, k});
   }
 
   void inputs(const Sizes& sizes);
@@ -116,6 +152,11 @@ void Builder::Impl::inputs(const Sizes& s) {
   sequence = graph.input("sequence", {{s.rows}, DType::i32});
   page_table = graph.input("page_table", {{s.sequences, s.max_pages}, DType::i32});
   if (s.logit_rows > 0) logit_rows = graph.input("logit_rows", {{s.logit_rows}, DType::i32});
+  if (has_prefix()) {
+    ends = graph.input("ends", {{s.rows}, DType::i32});
+    first_positions = graph.input("first_positions", {{s.rows}, DType::i32});
+    second_positions = graph.input("second_positions", {{s.rows}, DType::i32});
+  }
   for (int i = 0; i < config.layers; ++i) {
     k_pages.push_back(graph.input(message("k_pages.", i), KvCache::k_desc(config, s.pages, s.cache)));
     v_pages.push_back(graph.input(message("v_pages.", i), KvCache::v_desc(config, s.pages, s.cache)));
@@ -123,22 +164,27 @@ void Builder::Impl::inputs(const Sizes& s) {
 }
 
 void Builder::Impl::position_tables(int64_t context) {
-  if (config.alibi_bias > 0) slopes = values("alibi_slopes", {config.heads}, alibi_slopes(config));
+  if (config.alibi_bias > 0) slopes = values<float>("alibi_slopes", {config.heads}, alibi_slopes(config));
   if (config.rope_dim == 0) return;
+  const auto table_of = [&](Value at, Value frequencies, float factor, std::string_view name) {
+    return graph.add(op("rope_table"), {at, frequencies}, {{"attention_factor", double{factor}}}, std::string(name));
+  };
   const auto table = [&](Value frequencies, float factor, std::string_view name) {
-    return graph.add(op("rope_table"), {positions, frequencies}, {{"attention_factor", double{factor}}}, std::string(name));
+    return table_of(has_prefix() ? first_positions : positions, frequencies, factor, name);
   };
   // optional tensors that no block reads, so their shape is checked here
   for (std::string_view name : {"rope_factors", "rope_factors_short", "rope_factors_long"})
     find(name, {config.rope_dim / 2}, ".weight");
   const RopeScaling& scaling = config.rope_scaling;
   const bool beyond = scaling.type == RopeScaling::Type::longrope && context > scaling.original_context;
-  rope_table = table(graph.constant("rope_frequencies", weights.rope_frequencies(beyond)), scaling.attention_factor, "rope_table");
+  const Value frequencies = graph.constant("rope_frequencies", weights.rope_frequencies(beyond));
+  rope_table = table(frequencies, scaling.attention_factor, "rope_table");
+  if (has_prefix()) second_rope_table = table_of(second_positions, frequencies, scaling.attention_factor, "second_rope_table");
   if (config.local_rope_theta == 0) return;
   Config local = config;
   local.rope_theta = config.local_rope_theta;
   local.rope_scaling = {};
-  local_rope_table = table(values("local_rope_frequencies", {config.rope_dim / 2}, rope_frequencies(local, {})), 1, "local_rope_table");
+  local_rope_table = table(values<float>("local_rope_frequencies", {config.rope_dim / 2}, rope_frequencies(local, {})), 1, "local_rope_table");
 }
 
 /// x (m, heads * head_dim), normalized.
@@ -146,21 +192,22 @@ Value Builder::Impl::heads_norm(Value x, std::string_view name, const AttentionO
   if (options.qk_norm == Norm::none || weights.find(name, layer) == nullptr) return x;
   const std::string_view op_name = options.qk_norm == Norm::rms ? "rms_norm" : "layer_norm";
   if (options.qk_norm_rows) return norm(op_name, x, name);
-  const int64_t m = graph.desc(x).shape[0], width = graph.desc(x).shape[1], d = config.head_dim;
-  x = graph.add(op("reshape"), {x}, {{"rank", int64_t{3}}, {"d0", m}, {"d1", width / d}, {"d2", d}}, node(name) + ".heads");
+  const int64_t width = graph.desc(x).shape[1], d = config.head_dim;
+  x = split_heads(x, d);
   if (weights.find(name, layer)->desc.shape.rank() == 1) {
     x = norm(op_name, x, name);
   } else {
     x = graph.add(op(op_name), {x}, {{"eps", double{config.norm_eps}}}, node(name));
     x = graph.add(op("mul"), {x, constant(name, ".weight", need(name, {width / d, d}))}, {}, node(name) + ".weights");
   }
-  return graph.add(op("reshape"), {x}, {{"rank", int64_t{2}}, {"d0", m}, {"d1", width}}, node(name) + ".rows");
+  return join_heads(x);
 }
 
 Graph Builder::build(const Arch& arch, const Config& config, const Weights& weights, const Sizes& sizes) {
   Impl impl{.arch = arch, .config = config, .weights = weights, .graph = {}, .ids = {}, .positions = {}, .sequence = {},
-            .page_table = {}, .logit_rows = {}, .rope_table = {}, .local_rope_table = {}, .slopes = {}, .k_pages = {},
-            .v_pages = {}};
+            .page_table = {}, .logit_rows = {}, .rope_table = {}, .local_rope_table = {}, .slopes = {},
+            .head_groups = {}, .ends = {},
+            .first_positions = {}, .second_positions = {}, .second_rope_table = {}, .k_pages = {}, .v_pages = {}, .columns_of = {}};
   impl.inputs(sizes);
   impl.position_tables(int64_t{sizes.max_pages} * KvCache::page_tokens);
   Builder builder(impl);
@@ -215,22 +262,84 @@ Value Builder::attention(Value x, const AttentionOptions& options) {
   q = impl_.heads_norm(q, "q_norm", options);
   k = impl_.heads_norm(k, "k_norm", options);
   if (c.rope_dim > 0 && !impl_.layer_is(c.no_rope)) {
-    q = impl_.rope(q, "q");
-    k = impl_.rope(k, "k");
+    q = impl_.rope(q);
+    k = impl_.rope(k);
   }
-  const double scale = c.attention_scale > 0 ? double{c.attention_scale} : 1 / std::sqrt(double(c.head_dim));
-  std::vector<Value> in = {q, k, v, impl_.positions, impl_.sequence, impl_.page_table, impl_.k_pages[impl_.layer],
-                           impl_.v_pages[impl_.layer]};
-  if (c.alibi_bias > 0) in.push_back(impl_.slopes);
-  const Tensor* sinks = impl_.find("sinks", {c.heads}, ".weight");
-  if (sinks != nullptr) in.push_back(impl_.constant("sinks", ".weight", *sinks));
-  const Value y = impl_.graph.add(
-      op("attention"), in,
-      {{"heads", int64_t{c.heads}}, {"kv_heads", int64_t{c.kv_heads}}, {"scale", scale},
-       {"window", int64_t{impl_.windowed() ? c.window : 0}}, {"softcap", double{c.attention_softcap}},
-       {"slopes", int64_t{c.alibi_bias > 0}}, {"sinks", int64_t{sinks != nullptr}}},
-      impl_.node("attention"));
-  return impl_.linear(y, "o", c.width);
+  return attend(q, k, v);
+}
+
+Value Builder::rope(Value x, int head_dim, int begin) { return impl_.rope(x, head_dim, begin, impl_.rope_table); }
+
+/// `in` holds q, k and v.
+Value Builder::Impl::attention(std::vector<Value> in, int kv_heads, bool tails) {
+  const double scale = config.attention_scale > 0 ? double{config.attention_scale} : 1 / std::sqrt(double(config.head_dim));
+  in.insert(in.end(), {positions, sequence, page_table, k_pages[layer], v_pages[layer]});
+  if (config.alibi_bias > 0) in.push_back(slopes);
+  const Tensor* sinks = find("sinks", {config.heads}, ".weight");
+  if (sinks != nullptr) in.push_back(constant("sinks", ".weight", *sinks));
+  if (has_prefix()) in.push_back(ends);
+  return graph.add(op("attention"), in,
+                   {{"heads", int64_t{config.heads}}, {"kv_heads", int64_t{kv_heads}}, {"scale", scale},
+                    {"window", int64_t{windowed() ? config.window : 0}}, {"softcap", double{config.attention_softcap}},
+                    {"slopes", int64_t{config.alibi_bias > 0}}, {"sinks", int64_t{sinks != nullptr}},
+                    {"ends", int64_t{has_prefix()}}, {"tails", int64_t{tails}}},
+                   node("attention"));
+}
+
+Value Builder::attend(Value q, Value k, Value v) {
+  return impl_.linear(impl_.attention({q, k, v}, impl_.config.kv_heads, false), "o", impl_.config.width);
+}
+
+/// x (m, heads * size) as (heads * m, used): the first `used` elements of each head, ordered by head.
+Value Builder::Impl::head_rows(Value x, int64_t size, int64_t used) {
+  const int64_t m = graph.desc(x).shape[0], heads = graph.desc(x).shape[1] / size;
+  if (m == 1) {
+    x = view("reshape", x, {{"rank", 2}, {"d0", heads}, {"d1", size}}, "heads");
+    return used == size ? x : view("slice", x, {{"dim", 1}, {"begin", 0}, {"size", used}}, "heads");
+  }
+  x = split_heads(x, size);
+  if (used < size) x = view("slice", x, {{"dim", 2}, {"begin", 0}, {"size", used}}, "heads");
+  x = view("permute", x, {{"p0", 1}, {"p1", 0}, {"p2", 2}}, "heads");
+  x = graph.add(op("copy"), {x}, {}, node("by_head"));
+  return view("reshape", x, {{"rank", 2}, {"d0", heads * m}, {"d1", used}}, "heads");
+}
+
+/// x (heads * m, n), ordered by head, as (m, heads, n).
+Value Builder::Impl::token_rows(Value x) {
+  const int64_t heads = config.heads, m = graph.desc(x).shape[0] / heads, n = graph.desc(x).shape[1];
+  if (m == 1) return view("reshape", x, {{"rank", 3}, {"d0", m}, {"d1", heads}, {"d2", n}}, "heads");
+  x = view("reshape", x, {{"rank", 3}, {"d0", heads}, {"d1", m}, {"d2", n}}, "heads");
+  return view("permute", x, {{"p0", 1}, {"p1", 0}, {"p2", 2}}, "heads");
+}
+
+/// x (heads * m, k), ordered by head, times each head's matrix (n, k).
+Value Builder::Impl::per_head(Value x, std::string_view name, int64_t n) {
+  const int32_t heads = config.heads, m = static_cast<int32_t>(graph.desc(x).shape[0]) / heads;
+  if (head_groups.id < 0) {
+    // as of rows that all choose every head, in order
+    std::vector<int32_t> groups;
+    for (int32_t h = 0; h <= heads; ++h) groups.push_back(h * m);
+    for (int32_t row = 0; row < heads * m; ++row) groups.push_back(row % m * heads + row / m);
+    for (int32_t pair = 0; pair < heads * m; ++pair) groups.push_back(pair % heads * m + pair / heads);
+    head_groups = values<int32_t>("head_groups", {static_cast<int64_t>(groups.size())}, groups);
+  }
+  const Tensor& weight = expert_stack(name, heads, n, graph.desc(x).shape[1]);
+  x = ordered(x, name);
+  return graph.add(op("matmul_experts"), {x, constant(name, ".weight", weight), head_groups},
+                   {{"experts", int64_t{heads}}, {"n", n}, {"chosen", int64_t{heads}}, {"grouped", 1}}, node(name));
+}
+
+Value Builder::attend_latent(Value q, Value latent, Value rotated) {
+  const Config& c = impl_.config;
+  const int64_t d = c.head_dim, plain = d - c.rope_dim;
+  const Value absorbed = impl_.token_rows(impl_.per_head(impl_.head_rows(q, d, plain), "k", c.latent));
+  const Attrs rotated_part = {{"dim", 2}, {"begin", plain}, {"size", int64_t{c.rope_dim}}};
+  const Value tails = impl_.view("slice", impl_.split_heads(q, d), rotated_part, "heads");
+  q = impl_.join_heads(impl_.graph.add(op("concat"), {absorbed, tails}, {{"dim", 2}}, impl_.node("absorbed")));
+  const Value y = impl_.attention({q, latent, rotated}, 1, true);
+  Value heads = impl_.token_rows(impl_.per_head(impl_.head_rows(y, c.latent, c.latent), "v", c.value_size()));
+  if (impl_.graph.desc(heads).shape[0] > 1) heads = impl_.graph.add(op("copy"), {heads}, {}, impl_.node("by_token"));
+  return impl_.linear(impl_.join_heads(heads), "o", c.width);
 }
 
 Value Builder::mlp(Value x, Act act) {
@@ -248,7 +357,7 @@ Value Builder::mlp_gated(Value x, Act act) {
 /// The grouped rows of x, or those of the tokens, times the weight (n, k) of each row's expert, plus its bias.
 Value Builder::Impl::experts(Value x, Value groups, std::string_view name, int64_t n, bool grouped) {
   const Experts& e = config.experts;
-  std::vector<Value> in = {x, constant(name, ".weight", expert_stack(name, n, graph.desc(x).shape[-1])), groups};
+  std::vector<Value> in = {x, constant(name, ".weight", expert_stack(name, e.count, n, graph.desc(x).shape[-1])), groups};
   const Tensor* bias = find(name, {e.count, n}, ".bias");
   if (bias != nullptr) in.push_back(constant(name, ".bias", *bias));
   return graph.add(op("matmul_experts"), in,
@@ -259,8 +368,8 @@ Value Builder::Impl::experts(Value x, Value groups, std::string_view name, int64
 /// act(gate(x)) * up(x), grouped.
 Value Builder::Impl::experts_mlp(Value x, Value groups) {
   const Experts& e = config.experts;
-  const Tensor &gate = expert_stack("gate_experts", e.ffn, graph.desc(x).shape[-1]);
-  const Tensor &up = expert_stack("up_experts", e.ffn, graph.desc(x).shape[-1]);
+  const Tensor &gate = expert_stack("gate_experts", e.count, e.ffn, graph.desc(x).shape[-1]);
+  const Tensor &up = expert_stack("up_experts", e.count, e.ffn, graph.desc(x).shape[-1]);
   const bool biased = weights.find("gate_experts", layer, ".bias") != nullptr || weights.find("up_experts", layer, ".bias") != nullptr;
   if (gate.desc == up.desc && !biased && e.clamp_limit == 0)
     return graph.add(op("matmul_experts"), {x, constant("gate_experts", ".weight", gate), constant("up_experts", ".weight", up), groups},

@@ -25,8 +25,8 @@ struct AttentionOptions {
 class Builder {
  public:
   /// One graph: m token rows in, r rows of logits out. Inputs in this order: ids i32 (m), positions i32 (m),
-  /// sequence i32 (m), page_table i32 (sequences, max_pages), logit rows i32 (r), then k_pages and v_pages of every
-  /// layer. Output: f32 (r, vocab).
+  /// sequence i32 (m), page_table i32 (sequences, max_pages), logit rows i32 (r), with Config::prefix also ends and the two
+  /// positions, i32 (m) each, then k_pages and v_pages of every layer. Output: f32 (r, vocab).
   struct Sizes {
     int rows, logit_rows, sequences, max_pages, pages;
     DType cache = DType::f16;  ///< type of the pages
@@ -49,6 +49,13 @@ class Builder {
   Value position_embedding();
   /// With the weights q, k, v, o, and sinks if the file has them.
   Value attention(Value x, const AttentionOptions& options = {});
+  /// What attention() does with q, k and v of its own: stores k and v, attends, multiplies with o.
+  Value attend(Value q, Value k, Value v);
+  /// Rotates Config::rope_dim elements of each head (of `head_dim`) from `begin` on.
+  Value rope(Value x, int head_dim, int begin = 0);
+  /// attend() where keys and values are Config::latent values times each head's "k" and "v", and keys end in `rotated`,
+  /// which heads share. The cache keeps latent and rotated: queries are multiplied by k, results by v.
+  Value attend_latent(Value q, Value latent, Value rotated);
   /// down(act(up(x)))
   Value mlp(Value x, Act act);
   /// down(act(gate(x)) * up(x))
@@ -67,5 +74,8 @@ class Builder {
   explicit Builder(Impl& impl) : impl_(impl) {}
   Impl& impl_;
 };
+
+/// For Arch::head: LayerNorm "output_norm", then the logits.
+inline Value layer_norm_head(Builder& b, Value x) { return b.logits(b.layer_norm(x, "output_norm")); }
 
 }  // namespace nibble::models

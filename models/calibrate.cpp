@@ -81,10 +81,15 @@ class Collector {
     const auto k = static_cast<int64_t>(sums.squares.size());
     for (double square : sums.squares) result->squares.push_back(static_cast<float>(square / static_cast<double>(sums.rows)));
     if (sums.moments.empty()) return result;
+    for (float& moment : sums.moments) moment /= static_cast<float>(sums.rows);
     for (int64_t i = 0; i < k; ++i)
       for (int64_t j = 0; j < i; ++j) sums.moments[static_cast<size_t>(i * k + j)] = sums.moments[static_cast<size_t>(j * k + i)];
+    auto order = quant::order_moments(sums.moments, k);
     // without a factor the errors of this weight are simply not fed back
-    if (quant::factor_feedback(sums.moments, k, 0.01)) result->feedback = std::move(sums.moments);
+    if (quant::factor_feedback(sums.moments, k, 0.01)) {
+      result->feedback = std::move(sums.moments);
+      result->order = std::move(order);
+    }
     return result;
   }
 

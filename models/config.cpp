@@ -68,8 +68,11 @@ float attention_factor(const Metadata& m, const RopeScaling& s, int context) {
   const double given = gguf ? 0 : m.get_float(scaling_keys("attention_factor"), 0, 0, 1e3);
   if (given > 0) return static_cast<float>(given);
   const float written = gguf ? read_float(m, "rope.scaling.attn_factor", 0, 0, 1e3) : 0;
-  if (s.type == RopeScaling::Type::yarn)
-    return (s.factor > 1 ? 0.1f * std::log(s.factor) + 1 : 1.0f) * (written > 0 ? written : 1);
+  if (s.type == RopeScaling::Type::yarn) {
+    const double scale = m.get_float(scaling_keys("mscale"), 0, 0, 1e3), all = m.get_float(scaling_keys("mscale_all_dim"), 0, 0, 1e3);
+    if (!gguf && scale > 0 && all > 0) return yarn_scale(s, scale) / yarn_scale(s, all);
+    return yarn_scale(s, 1) * (written > 0 ? written : 1);
+  }
   if (s.type != RopeScaling::Type::longrope) return 1;
   if (written > 0) return written;
   const float factor = s.factor > 1 ? s.factor : static_cast<float>(context) / static_cast<float>(s.original_context);
@@ -140,6 +143,10 @@ Experts read_experts(const Metadata& m, int ffn, bool normalize) {
 
 }  // namespace
 
+float yarn_scale(const RopeScaling& s, double strength) {
+  return s.factor > 1 ? 0.1f * static_cast<float>(strength) * std::log(s.factor) + 1 : 1.0f;
+}
+
 void check_heads(const Metadata& m, const Config& c) {
   NIBBLE_CHECK(c.heads % c.kv_heads == 0, m.file(), ": attention.head_count_kv: expected a divisor of head_count ",
                c.heads, ", found ", c.kv_heads);
@@ -158,12 +165,12 @@ Config read_config(const Metadata& m, const ConfigDefaults& defaults) {
                  c.width, ", found ", c.heads);
   c.head_dim = read_int(m, "attention.key_length|head_dim|kv_channels", std::max(1, c.width / c.heads), 1, max_width);
   const int value_dim = read_int(m, "attention.value_length", c.head_dim, 1, max_width);
-  NIBBLE_CHECK(value_dim == c.head_dim, m.file(), ": attention.value_length: expected the key length ", c.head_dim,
+  NIBBLE_CHECK(value_dim == c.head_dim || defaults.value_size, m.file(), ": attention.value_length: expected the key length ", c.head_dim,
                ", found ", value_dim);
-  constexpr std::string_view ffn_keys = "feed_forward_length|intermediate_size|n_inner|ffn_hidden_size|ffn_dim";
+  constexpr std::string_view ffn_keys = "feed_forward_length|intermediate_size|n_inner|ffn_hidden_size|ffn_dim|inner_hidden_size";
   c.ffn = !m.has(ffn_keys) && defaults.ffn > 0 ? defaults.ffn * c.width : read_int(m, ffn_keys, max_width * 8);
   constexpr std::string_view context_keys =
-      "context_length|max_position_embeddings|n_positions|seq_length|max_seq_len|model_max_length";
+      "context_length|max_position_embeddings|n_positions|seq_length|max_seq_len|model_max_length|max_sequence_length";
   c.context = !m.has(context_keys) && defaults.context > 0 ? defaults.context : read_int(m, context_keys, max_context);
   c.vocab = read_int(m, "vocab_size|padded_vocab_size", 0, 0, max_vocab);
   c.window = read_int(m, "attention.sliding_window|sliding_window", 0, 0, std::numeric_limits<int>::max());
@@ -176,6 +183,12 @@ Config read_config(const Metadata& m, const ConfigDefaults& defaults) {
   c.rope_scaling = read_rope_scaling(m, c.context);
   c.full_attention = read_full_attention(m, c.layers, defaults.full_attention_every);
   c.act = read_act(m, defaults.act);
+  c.pairing = defaults.reordered_in_gguf && m.source() == Metadata::Source::gguf ? Pairing::interleaved : defaults.pairing;
+  constexpr std::string_view eps_keys =
+      "attention.layer_norm_rms_epsilon|attention.layer_norm_epsilon|rms_norm_eps|layer_norm_eps|layer_norm_epsilon|"
+      "layernorm_epsilon|norm_epsilon|norm_eps";
+  c.norm_eps = static_cast<float>(!m.has(eps_keys) && defaults.norm_eps > 0 ? defaults.norm_eps
+                                                                            : m.need_float(eps_keys, 1e-12, 1));
   c.parallel_residual = m.get_bool("use_parallel_residual", defaults.parallel_residual);
   c.attention_softcap = read_float(m, "attn_logit_softcapping", 0, 0, 1e6);
   c.logit_softcap = read_float(m, "final_logit_softcapping", 0, 0, 1e6);

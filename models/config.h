@@ -19,14 +19,22 @@ struct ConfigDefaults {
   float rotary_part = 1;          ///< of the head, rotated
   int full_attention_every = 0;   ///< each n-th layer sees all positions; 0: all layers have the window, if there is one
   Act act = Act::silu;
+  Pairing pairing = Pairing::halves;
+  /// Converters to GGUF reorder the rows of q and k, so that the two elements of a pair stand side by side.
+  bool reordered_in_gguf = false;
+  double norm_eps = 0;
   bool parallel_residual = false;
   bool experts = false;           ///< the architecture has mixtures of experts; else files with experts are refused
   bool normalize_experts = false;
+  bool value_size = false;        ///< heads of v may have a size of their own
 };
 
-/// Sizes, rope and window under their usual keys, checked against each other; `norm_eps` and `pairing` are left to the
-/// architecture, `vocab` is 0 when the file does not say. Throws Error naming the file and the key.
+/// Sizes, rope, window and the norm's epsilon under their usual keys, checked against each other; `vocab` is 0 when the
+/// file does not say. Throws Error naming the file and the key.
 Config read_config(const Metadata& metadata, const ConfigDefaults& defaults = {});
+
+/// YaRN's factor for attention over stretched positions (arXiv 2309.00071, section 3.4), as strong as asked for.
+float yarn_scale(const RopeScaling& scaling, double strength);
 
 /// For architectures that change heads or rope_dim afterwards.
 void check_heads(const Metadata& metadata, const Config& config);

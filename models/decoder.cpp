@@ -15,6 +15,19 @@ namespace {
 // Prompts end in chunks of any size; their plans are kept while they are few and their arenas small.
 constexpr size_t max_plans = 32;
 constexpr size_t max_arena_bytes = size_t{256} << 20;
+
+/// Matmul kernels of all epilogues under one name: what stands between tile and instruction set is left out
+/// (docs/kernel-names.md). Names of another form stay as they are.
+std::string kernel_family(std::string_view name) {
+  const size_t isa = name.rfind('_');
+  for (size_t begin = 0, end = 0; isa != std::string_view::npos && end < isa; begin = end + 1) {
+    end = std::min(name.find('_', begin), isa);
+    const std::string_view part = name.substr(begin, end - begin);
+    if (std::count(part.begin(), part.end(), 'x') == 2 && part.find_first_not_of("0123456789x") == std::string_view::npos)
+      return std::string(name.substr(0, end)).append(name.substr(isa));
+  }
+  return std::string(name);
+}
 }  // namespace
 
 Engine::Engine(std::shared_ptr<const Model> model, const EngineOptions& options)
@@ -23,14 +36,18 @@ Engine::Engine(std::shared_ptr<const Model> model, const EngineOptions& options)
   NIBBLE_CHECK(options_.sequences >= 1, "sequences: expected at least 1, found ", options_.sequences);
   NIBBLE_CHECK(options_.chunk >= 1, "chunk: expected at least 1 row, found ", options_.chunk);
   if (context_ == 0) context_ = std::min(model_->config.context, 4096);
+  NIBBLE_CHECK(context_ <= model_->config.context || model_->weights.find("position_embedding", -1) == nullptr,
+               "context: expected at most ", model_->config.context, " positions, those that the model has learned, found ",
+               context_);
   pool_ = std::make_unique<ThreadPool>(options_.threads > 0 ? options_.threads : default_threads());
   const int64_t rounded = (context_ + KvCache::page_tokens - 1) / KvCache::page_tokens * KvCache::page_tokens;
   cache_ = std::make_unique<KvCache>(model_->config, rounded * options_.sequences, options_.sequences, rounded,
                                      options_.cache);
   const auto chunk = static_cast<size_t>(options_.chunk);
-  for (std::vector<int32_t>* list : {&ids_, &positions_, &sequences_, &logit_rows_}) list->reserve(chunk);
+  for (std::vector<int32_t>* list : {&ids_, &positions_, &sequences_, &logit_rows_, &ends_, &first_positions_, &second_positions_})
+    list->reserve(chunk);
   before_.reserve(static_cast<size_t>(options_.sequences));
-  inputs_.reserve(5 + 2 * static_cast<size_t>(model_->config.layers));
+  inputs_.reserve(8 + 2 * static_cast<size_t>(model_->config.layers));
 }
 
 Engine::~Engine() = default;
@@ -38,6 +55,35 @@ Engine::~Engine() = default;
 int Engine::threads() const { return pool_->size(); }
 
 void Engine::truncate(int sequence, int64_t tokens) { cache_->truncate(sequence, tokens); }
+
+namespace {
+
+/// `is(element, token)` says what the prompt holds.
+template <class Element, class Is>
+KvCache::Prefix find_prefix(const PrefixRule& rule, std::span<const Element> prompt, const Is& is) {
+  if (rule.end < 0) return {};
+  const auto find = [&](auto last, int token) {
+    return std::find_if(prompt.begin(), last, [&](const Element& element) { return is(element, token); });
+  };
+  const auto end = find(prompt.end(), rule.end);
+  NIBBLE_CHECK(end != prompt.end(), "the prompt lacks token ", rule.end, ", which ends the part whose tokens see each other");
+  auto mark = find(end, rule.mark);
+  if (mark == end) mark = find(end, rule.other_mark);
+  NIBBLE_CHECK(mark != end, "the prompt lacks token ", rule.mark, " or ", rule.other_mark, " before token ", rule.end);
+  return {end - prompt.begin(), static_cast<int32_t>(mark - prompt.begin())};
+}
+
+}  // namespace
+
+KvCache::Prefix find_prefix(const PrefixRule& rule, std::span<const int32_t> prompt) {
+  return find_prefix(rule, prompt, [](int32_t element, int token) { return element == token; });
+}
+
+/// Of the sequence that the first row belongs to.
+KvCache::Prefix Engine::prefix_of(std::span<const Row> rows) const {
+  const int sequence = rows.front().sequence;
+  return find_prefix(model_->config.prefix, rows, [&](const Row& row, int token) { return row.sequence == sequence && row.token == token; });
+}
 
 void Engine::check(std::span<const Row> rows) const {
   const int vocab = model_->config.vocab;
@@ -54,6 +100,10 @@ void Engine::check(std::span<const Row> rows) const {
     }
     NIBBLE_CHECK(row.position <= cache_->tokens(row.sequence), "sequence ", row.sequence, ": position ", row.position,
                  " asked for, but only ", cache_->tokens(row.sequence), " have been run");
+    if (model_->config.prefix.end >= 0 && row.position == 0) prefix_of(rows.subspan(i));
+    NIBBLE_CHECK(model_->config.prefix.end < 0 || row.position == 0 || (cache_->prefix(row.sequence).tokens > 0 &&
+                 row.position >= cache_->prefix(row.sequence).tokens), "sequence ", row.sequence, ": position ", row.position,
+                 " is inside the prompt's part whose tokens see each other, which runs as a whole");
     for (size_t j = 0; j < i; ++j)
       NIBBLE_CHECK(rows[j].sequence != row.sequence, "sequence ", row.sequence, ": its rows do not stand together");
   }
@@ -74,8 +124,18 @@ void Engine::reserve(std::span<const Row> rows) {
       for (const auto& [changed, tokens] : before_) cache_->truncate(changed, tokens);
       throw;
     }
+    if (model_->config.prefix.end >= 0 && rows[begin].position == 0)
+      cache_->set_prefix(sequence, prefix_of(rows.subspan(begin, end - begin)));
     begin = end;
   }
+}
+
+/// At most a chunk, but a prefix is not cut.
+size_t Engine::chunk_rows(std::span<const Row> rows) const {
+  size_t count = std::min(rows.size(), static_cast<size_t>(options_.chunk));
+  while (count < rows.size() && rows[count].position > 0 && rows[count].position < cache_->prefix(rows[count].sequence).tokens)
+    ++count;
+  return count;
 }
 
 std::span<const float> Engine::run(std::span<const Row> rows) {
@@ -86,7 +146,7 @@ std::span<const float> Engine::run(std::span<const Row> rows) {
   reserve(rows);
   size_t done = 0;
   while (!rows.empty()) {
-    const std::span<const Row> chunk = rows.first(std::min(rows.size(), static_cast<size_t>(options_.chunk)));
+    const std::span<const Row> chunk = rows.first(chunk_rows(rows));
     rows = rows.subspan(chunk.size());
     const auto logit_rows = static_cast<int>(std::count_if(chunk.begin(), chunk.end(), [](const Row& r) { return r.logits; }));
     run_chunk(chunk, logit_rows, logits_.data() + done * vocab);
@@ -98,17 +158,26 @@ std::span<const float> Engine::run(std::span<const Row> rows) {
 void Engine::run_chunk(std::span<const Row> rows, int logit_rows, float* logits) {
   CachedPlan& compiled = cached_plan(static_cast<int>(rows.size()), logit_rows);
   ids_.clear(), positions_.clear(), sequences_.clear(), logit_rows_.clear(), inputs_.clear();
+  ends_.clear(), first_positions_.clear(), second_positions_.clear();
   for (const Row& row : rows) {
     if (row.logits) logit_rows_.push_back(static_cast<int32_t>(ids_.size()));
     ids_.push_back(row.token);
     positions_.push_back(row.position);
     sequences_.push_back(row.sequence);
+    if (model_->config.prefix.end < 0) continue;
+    const KvCache::Prefix& prefix = cache_->prefix(row.sequence);
+    const auto tokens = static_cast<int32_t>(prefix.tokens);
+    const bool inside = row.position < tokens;
+    ends_.push_back(inside ? tokens : row.position + 1);
+    first_positions_.push_back(inside ? row.position : prefix.mark);
+    second_positions_.push_back(inside ? 0 : row.position - tokens + 1);
   }
   const auto indices = [](std::vector<int32_t>& list) {
     return Tensor({{static_cast<int64_t>(list.size())}, DType::i32}, list.data());
   };
   inputs_.insert(inputs_.end(), {indices(ids_), indices(positions_), indices(sequences_), cache_->page_table()});
   if (logit_rows > 0) inputs_.push_back(indices(logit_rows_));
+  if (!ends_.empty()) inputs_.insert(inputs_.end(), {indices(ends_), indices(first_positions_), indices(second_positions_)});
   for (int layer = 0; layer < model_->config.layers; ++layer) {
     inputs_.push_back(cache_->k_pages(layer));
     inputs_.push_back(cache_->v_pages(layer));
@@ -159,7 +228,8 @@ Engine::CachedPlan Engine::compile(int rows, int logit_rows) const {
 Plan& Engine::plan(int rows, int logit_rows) { return cached_plan(rows, logit_rows).plan; }
 
 Engine::CachedPlan& Engine::cached_plan(int rows, int logit_rows) {
-  NIBBLE_CHECK(rows >= 1 && rows <= options_.chunk && logit_rows >= 0 && logit_rows <= rows, "no plan for ", rows,
+  const bool fits = rows <= options_.chunk || model_->config.prefix.end >= 0;
+  NIBBLE_CHECK(rows >= 1 && fits && logit_rows >= 0 && logit_rows <= rows, "no plan for ", rows,
                " rows with ", logit_rows, " rows of logits: chunks have at most ", options_.chunk);
   auto it = plans_.find({rows, logit_rows});
   if (it == plans_.end()) {
@@ -202,9 +272,9 @@ std::string Engine::kernels_line() {
     // Kernels describe themselves as "name: detail"; a matmul's detail is the generated code, which says more.
     const size_t colon = step.kernel.find(": ");
     if (step.op == "attention") attention.emplace(step.kernel.substr(0, colon));
-    if (step.op != "matmul" && step.op != "matmul_q") continue;
+    if (!step.op.starts_with("matmul")) continue;
     ++matmuls;
-    ++counts[std::string(colon == std::string_view::npos ? step.kernel : step.kernel.substr(colon + 2))];
+    ++counts[kernel_family(colon == std::string_view::npos ? step.kernel : step.kernel.substr(colon + 2))];
   }
   std::string line = message(name(options_.max_isa), ", ", threads(), threads() == 1 ? " thread" : " threads");
   const auto most = std::max_element(counts.begin(), counts.end(), [](const auto& a, const auto& b) { return a.second < b.second; });

@@ -25,7 +25,11 @@ struct LoadOptions {
   bool need_tokenizer = true;
   std::string arch;      ///< demo binaries: refuse files of other architectures (but take those of Arch::base); "": any
   Progress progress;
+  std::string packed_cache = {};  ///< folder of packed copies (PackedCache): one is used, or made; "": none
+  std::function<void(const std::string&)> note = {};  ///< told what was wrong with packed copies
   std::string quant = {};  ///< quantise matrices of floats to this format (QuantizeRule); "": keep every weight exactly
+  bool floats = false;    ///< every matrix as floats, quantised ones as f16 (QuantizeRule::floats)
+  std::vector<std::string> set = {};  ///< Metadata::set(): numbers that the file leaves out or has wrong
 };
 
 /// Immutable once loaded; engines share it.
@@ -64,8 +68,13 @@ struct Row {
   bool logits;
 };
 
+/// How many tokens of a prompt see each other (PrefixRule); 0 in models without a prefix. Throws Error when the prompt lacks
+/// the token that ends it, or the mark.
+KvCache::Prefix find_prefix(const PrefixRule& rule, std::span<const int32_t> prompt);
+
 /// Not thread safe. Rows of one call may belong to several sequences; those of one sequence stand together, positions
-/// rising by one, and everything before the first of them must have been run.
+/// rising by one, and everything before the first of them must have been run. In models with a PrefixRule the call that
+/// runs a sequence's position 0 runs its whole prefix too (as one chunk, however long), and no call begins inside of it.
 class Engine {
  public:
   Engine(std::shared_ptr<const Model> model, const EngineOptions& options);
@@ -86,7 +95,7 @@ class Engine {
   /// The plan for (rows, logit_rows), compiled on first use; valid until the next call of plan() or run().
   Plan& plan(int rows, int logit_rows);
   /// "avx2, 2 threads; 120 of 121 matmuls per token in gemm_i8_q4s_...; attention in ...": what decoding runs on, for
-  /// start-up.
+  /// start-up. Kernels that differ in their epilogue only count as one.
   std::string kernels_line();
   /// What every matmul reads, from now on: called after each chunk with inputs, f32 (rows, k), and the weights that
   /// they are multiplied with ("blk.3.q.weight"). Slow and large: for calibration. An empty function ends it.
@@ -107,6 +116,8 @@ class Engine {
     std::vector<Tapped> tapped;  ///< results after the logits
   };
   void check(std::span<const Row> rows) const;
+  KvCache::Prefix prefix_of(std::span<const Row> rows) const;
+  size_t chunk_rows(std::span<const Row> rows) const;
   void reserve(std::span<const Row> rows);
   void run_chunk(std::span<const Row> rows, int logit_rows, float* logits);
   CachedPlan compile(int rows, int logit_rows) const;
@@ -123,6 +134,7 @@ class Engine {
   uint64_t uses_ = 0;
   std::vector<std::pair<int, int64_t>> before_;  ///< of reserve(): sequences and what they held
   std::vector<int32_t> ids_, positions_, sequences_, logit_rows_;
+  std::vector<int32_t> ends_, first_positions_, second_positions_;
   std::vector<Tensor> inputs_;
   std::vector<float> logits_;
   Profile* profile_ = nullptr;

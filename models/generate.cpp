@@ -86,8 +86,11 @@ Session::Session(Engine& engine, int sequence) : engine_(engine), sequence_(sequ
 std::span<const float> Session::run_prompt(std::span<const int32_t> prompt, GenerateResult& result,
                                            const std::atomic<bool>* cancel) {
   const auto [token, kept] = std::mismatch(prompt.begin(), prompt.end(), tokens_.begin(), tokens_.end());
+  // a prefix is the same one only if the token that ends it is among the shared ones
+  const auto prefix = static_cast<size_t>(find_prefix(engine_.model().config.prefix, prompt).tokens);
+  const auto same = static_cast<size_t>(kept - tokens_.begin());
   // the last token runs again even if the cache has it: its logits are needed
-  const size_t shared = std::min(static_cast<size_t>(kept - tokens_.begin()), prompt.size() - 1);
+  const size_t shared = prefix > 0 && same <= prefix ? 0 : std::min(same, prompt.size() - 1);
   engine_.truncate(sequence_, static_cast<int64_t>(shared));
   tokens_.resize(shared);
   result.reused_tokens = static_cast<int>(shared);
@@ -96,7 +99,9 @@ std::span<const float> Session::run_prompt(std::span<const int32_t> prompt, Gene
   while (tokens_.size() < prompt.size()) {
     result.prompt_tokens = static_cast<int>(tokens_.size());
     if (cancelled(cancel)) return {};
-    const size_t end = std::min(prompt.size(), tokens_.size() + static_cast<size_t>(engine_.chunk()));
+    // with a prefix up to the token that ends it, which must be in the same call
+    const size_t least = tokens_.empty() && prefix > 0 ? prefix + 1 : 0;
+    const size_t end = std::min(prompt.size(), std::max(least, tokens_.size() + static_cast<size_t>(engine_.chunk())));
     rows.clear();
     for (size_t i = tokens_.size(); i < end; ++i)
       rows.push_back({prompt[i], static_cast<int32_t>(i), sequence_, i + 1 == prompt.size()});

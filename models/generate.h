@@ -61,14 +61,4 @@ class Session {
   StepCosts costs_;
 };
 
-/// Perplexity as llama.cpp's tool counts it: the text cut into chunks of `context` tokens (BOS in place of the first
-/// where the model adds it), scored from the middle of each chunk on.
-struct PerplexityResult {
-  int chunks = 0;
-  int64_t scored = 0;
-  double nll = 0, perplexity = 0, standard_error = 0;
-};
-PerplexityResult perplexity(Engine& engine, std::span<const int32_t> tokens, int context, int chunks,
-                            const std::function<void(int chunk, double perplexity)>& on_chunk = {});
-
 }  // namespace nibble::models

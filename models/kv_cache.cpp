@@ -11,6 +11,12 @@ namespace nibble::models {
 
 namespace {
 int64_t pages_for(int64_t tokens) { return (tokens + KvCache::page_tokens - 1) / KvCache::page_tokens; }
+
+/// Pages of rows that are columns, as those of keys.
+TensorDesc columns(int64_t pages, int64_t heads, int64_t size, DType type) {
+  const int64_t rows = type == DType::i8 ? size + size % 2 + 4 : size;
+  return {{pages, heads, rows, KvCache::page_tokens}, type};
+}
 }  // namespace
 
 DType parse_cache_type(std::string_view name) {
@@ -23,10 +29,11 @@ DType parse_cache_type(std::string_view name) {
 std::string_view cache_type_name(DType type) { return type == DType::i8 ? "q8_0" : name(type); }
 
 TensorDesc KvCache::k_desc(const Config& c, int64_t pages, DType type) {
-  return {{pages, c.kv_heads, c.head_dim + (type == DType::i8 ? 4 : 0), page_tokens}, type};
+  return c.latent > 0 ? columns(pages, 1, c.latent, type) : columns(pages, c.kv_heads, c.head_dim, type);
 }
 
 TensorDesc KvCache::v_desc(const Config& c, int64_t pages, DType type) {
+  if (c.latent > 0) return columns(pages, 1, c.rope_dim, type);
   if (type == DType::i8) return {{pages, c.kv_heads, c.value_size() + 4, page_tokens}, type};
   return {{pages, c.kv_heads, page_tokens, c.value_size()}, type};
 }
@@ -124,6 +131,7 @@ void KvCache::truncate(int sequence, int64_t tokens) {
     row.pages.pop_back();
   }
   row.tokens = tokens;
+  if (tokens < row.prefix.tokens) row.prefix = {};
 }
 
 void KvCache::share(int from, int to, int64_t tokens) {
@@ -138,6 +146,7 @@ void KvCache::share(int from, int to, int64_t tokens) {
     set_page(to, i, row.pages.back());
   }
   row.tokens = tokens;
+  row.prefix = tokens >= table_rows_[from].prefix.tokens ? table_rows_[from].prefix : Prefix{};
 }
 
 Tensor KvCache::page_table() const {

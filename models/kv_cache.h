@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Pages of 32 tokens of keys and values (docs/ops.md, "Attention") in f32, f16, bf16 or i8, preallocated for all layers and
-// shared between sequences that begin alike (reference counts).
+// Pages of 32 tokens of keys and values (docs/ops.md, "Attention"), or of the latent vectors they are made of, in f32, f16,
+// bf16 or i8, preallocated for all layers and shared between sequences that begin alike (reference counts).
 #pragma once
 
 #include <cstdint>
@@ -43,6 +43,14 @@ class KvCache {
   void reserve(int sequence, int64_t tokens);
   /// Forgets positions from `tokens` on.
   void truncate(int sequence, int64_t tokens);
+  /// What the positions of a sequence mean, where the model has a PrefixRule: `tokens` of them see each other; those behind
+  /// have the position `mark`. Kept by share(), forgotten when truncate() or share() cut into it.
+  struct Prefix {
+    int64_t tokens = 0;  ///< 0: nothing is known
+    int32_t mark = 0;
+  };
+  const Prefix& prefix(int sequence) const { return table_rows_[sequence].prefix; }
+  void set_prefix(int sequence, const Prefix& prefix) { table_rows_[sequence].prefix = prefix; }
   /// `to` becomes a copy of the first `tokens` positions of `from`; whole pages are shared.
   void share(int from, int to, int64_t tokens);
 
@@ -55,6 +63,7 @@ class KvCache {
   struct Row {
     std::vector<int32_t> pages;
     int64_t tokens = 0;
+    Prefix prefix;
   };
   int take_page();
   void drop_page(int32_t page);

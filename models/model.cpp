@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Model::load: file -> architecture, config, tokenizer and packed weights.
+#include <exception>
 #include <map>
+#include <new>
+#include <optional>
 
 #include "models/config.h"
 #include "models/decoder.h"
 #include "models/io/checkpoint.h"
 #include "models/io/metadata.h"
+#include "models/io/packed_cache.h"
 #include "quant/format.h"
 #include "tensor/check.h"
 #include "tensor/cpu.h"
@@ -13,6 +17,13 @@
 namespace nibble::models {
 
 namespace {
+
+/// GGUF files of other things than models.
+void check_is_model(const Metadata& metadata) {
+  const std::string type = metadata.source() == Metadata::Source::gguf ? metadata.get_string("general.type", "model") : "model";
+  for (const char* other : {"adapter", "imatrix", "mmproj"})
+    NIBBLE_CHECK(type != other, metadata.file(), ": key 'general.type': expected a model, found '", type, "'");
+}
 
 const Arch& arch_of(const Metadata& metadata, const std::string& wanted) {
   const char* key = metadata.source() == Metadata::Source::gguf ? "general.architecture" : "model_type";
@@ -62,15 +73,6 @@ std::shared_ptr<const Tokenizer> load_tokenizer(const Checkpoint& checkpoint) {
   return Tokenizer::load_folder(checkpoint.path()).tokenizer;
 }
 
-/// Weights that are stored as something other than matrices of numbers.
-void check_quantization(const Metadata& metadata) {
-  if (metadata.source() != Metadata::Source::hugging_face) return;
-  if (metadata.has("quantization_config"))
-    fail(metadata.file(), ": key 'quantization_config': weights quantised by '",
-         printable(metadata.get_string("quantization_config.quant_method", "?")), "' are not supported");
-  if (metadata.has("quantization")) fail(metadata.file(), ": key 'quantization': weights quantised by MLX are not supported");
-}
-
 /// Sizes that speed is judged by, and the format that most weights of the blocks are in: the file's, or that of `quant`.
 void measure(Model& model, const Checkpoint& checkpoint, const std::string& quant) {
   std::map<std::string_view, int64_t> elements;
@@ -103,6 +105,22 @@ void measure(Model& model, const Checkpoint& checkpoint, const std::string& quan
     }
 }
 
+/// What a plugin's definition throws becomes an Error that names it.
+template <class Call>
+auto run_definition(const Arch& arch, const std::string& path, const Call& call) {
+  try {
+    return call();
+  } catch (const Error&) {
+    throw;
+  } catch (const std::bad_alloc&) {
+    throw;
+  } catch (const std::exception& error) {
+    fail(path, ": architecture '", arch.name, "' threw: ", error.what());
+  } catch (...) {
+    fail(path, ": architecture '", arch.name, "' threw something that is no std::exception");
+  }
+}
+
 std::string file_name(const std::string& path) { return path.substr(path.find_last_of('/') + 1); }
 
 }  // namespace
@@ -114,9 +132,12 @@ bool has_tokenizer(const std::string& path) {
 }
 
 std::shared_ptr<const Model> Model::load(const std::string& path, const LoadOptions& options) {
-  const QuantizeRule quantize(options.quant);
-  const Checkpoint checkpoint = Checkpoint::open(path);
+  const QuantizeRule quantize = options.floats ? QuantizeRule::floats() : QuantizeRule(options.quant);
+  Checkpoint opened = Checkpoint::open(path);
+  for (const std::string& assignment : options.set) opened.metadata().set(assignment);
+  const Checkpoint& checkpoint = opened;
   const Metadata& metadata = checkpoint.metadata();
+  check_is_model(metadata);
   auto model = std::make_shared<Model>();
   model->path = path;
   model->arch = &arch_of(metadata, options.arch);
@@ -124,13 +145,17 @@ std::shared_ptr<const Model> Model::load(const std::string& path, const LoadOpti
   const HfFolder* folder = checkpoint.folder();
   model->chat_template = folder != nullptr ? folder->chat_template() : metadata.get_string("tokenizer.chat_template", "");
   model->file_bytes = checkpoint.file_bytes();
-  check_quantization(metadata);
-  model->config = model->arch->config(metadata);
+  model->config = run_definition(*model->arch, path, [&] { return model->arch->config(metadata); });
   if (model->config.vocab == 0) model->config.vocab = embedding_rows(checkpoint, *model->arch);
   if (options.need_tokenizer) model->tokenizer = load_tokenizer(checkpoint);
+  metadata.check_set_keys();
   check_vocabulary(checkpoint, model->config, model->tokenizer.get());
   ThreadPool pool(options.threads > 0 ? options.threads : default_threads());
-  model->weights = Weights::load(checkpoint, *model->arch, model->config, pool, options.progress, quantize);
+  std::optional<PackedCache> cache;
+  if (!options.packed_cache.empty()) cache.emplace(options.packed_cache, options.note);
+  model->weights = run_definition(*model->arch, path, [&] {
+    return Weights::load(checkpoint, *model->arch, model->config, pool, options.progress, quantize, cache ? &*cache : nullptr);
+  });
   measure(*model, checkpoint, options.quant);
   return model;
 }

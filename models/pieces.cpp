@@ -60,6 +60,12 @@ void grouped(Slice& slice, const Context& c) {
 }
 
 template <int index>
+void around_rope(Slice& slice, const Context& c) {
+  c.check(slice.rows() > c.config.rope_dim, "expected more than ", c.config.rope_dim, " rows, found ", slice.rows());
+  select_block(slice, c, {slice.rows() - c.config.rope_dim, c.config.rope_dim}, index, 1);
+}
+
+template <int index>
 void half(Slice& slice, const Context& c) {
   c.check(slice.rows() % 2 == 0, "expected an even number of rows, found ", slice.rows());
   select_block(slice, c, {slice.rows() / 2, slice.rows() / 2}, index, 1);
@@ -113,8 +119,8 @@ void row(Slice& slice, const Context& c) {
   slice.runs = {{0, 1}};
 }
 
-// Done by make_slice, where the tensor's third dimension is known.
-void experts(Slice&, const Context&) {}
+// Done by make_slice, which knows the tensor's third dimension, or the head.
+void whole(Slice&, const Context&) {}
 
 struct Piece {
   std::string_view name;
@@ -125,7 +131,8 @@ constexpr Piece pieces_list[] = {
     {"q", fused<0>},           {"k", fused<1>},          {"v", fused<2>},          {"group_q", grouped<0>},
     {"group_k", grouped<1>},   {"group_v", grouped<2>},  {"first_half", half<0>},  {"second_half", half<1>},
     {"even", alternate<0>},    {"odd", alternate<1>},    {"to_halves", reorder_heads<true>},
-    {"to_pairs", reorder_heads<false>},                  {"experts", experts},     {"transpose", transpose},
+    {"to_pairs", reorder_heads<false>},                  {"experts", whole},     {"transpose", transpose},
+    {"latent_k", whole},       {"latent_v", whole},      {"before_rope", around_rope<0>}, {"rope", around_rope<1>},
     {"plus_one", plus_one},    {"after_two", after_two},  {"unit_head", unit_head},
     {"row", row},
 };
@@ -149,6 +156,39 @@ void for_each_piece(std::string_view pieces, const Visit& visit) {
   }
 }
 
+bool has_piece(std::string_view pieces, std::string_view wanted) {
+  bool found = false;
+  for_each_piece(pieces, [&](std::string_view name) { found = found || name == wanted; });
+  return found;
+}
+
+/// The one among `pieces` that makes a matrix for each head; empty without.
+std::string_view latent_piece(std::string_view pieces) {
+  for (std::string_view name : {"latent_k", "latent_v"})
+    if (has_piece(pieces, name)) return name;
+  return {};
+}
+
+/// "latent_k" or "latent_v" of one head.
+Slice latent(const Shape& shape, std::string_view piece, int64_t head, const Config& config, const std::string& where) {
+  const int64_t k = config.head_dim - config.rope_dim, v = config.value_size();
+  NIBBLE_CHECK(shape.rank() == 2 && shape[0] == config.heads * (k + v), where, ", piece '", piece, "': expected a matrix of ",
+               config.heads * (k + v), " rows, found ", to_string(shape));
+  Slice slice;
+  if (piece == "latent_k") {
+    slice.transposed = slice.whole_lines = true;
+    slice.first = head * (k + v) * shape[1];
+    slice.source_rows = shape[1];
+    slice.columns = k;
+    slice.runs = {{0, shape[1]}};
+  } else {
+    slice.source_rows = shape[0];
+    slice.columns = shape[1];
+    slice.runs = {{head * (k + v) + k, v}};
+  }
+  return slice;
+}
+
 }  // namespace
 
 int64_t Slice::rows() const {
@@ -159,14 +199,11 @@ int64_t Slice::rows() const {
 
 Shape Slice::shape() const { return vector() ? Shape{rows()} : Shape{rows(), columns}; }
 
-bool has_experts(std::string_view pieces) {
-  bool found = false;
-  for_each_piece(pieces, [&](std::string_view name) { found = found || name == "experts"; });
-  return found;
-}
+bool has_experts(std::string_view pieces) { return has_piece(pieces, "experts") || !latent_piece(pieces).empty(); }
 
-int64_t slice_count(const Shape& shape, std::string_view pieces, const std::string& where) {
+int64_t slice_count(const Shape& shape, std::string_view pieces, const Config& config, const std::string& where) {
   if (!has_experts(pieces)) return 1;
+  if (!latent_piece(pieces).empty()) return config.heads;
   NIBBLE_CHECK(shape.rank() == 2 || shape.rank() == 3, where, ": expected (experts, n, k) or (experts, n), found ",
                to_string(shape));
   return shape[0];
@@ -175,17 +212,18 @@ int64_t slice_count(const Shape& shape, std::string_view pieces, const std::stri
 Slice make_slice(const Shape& shape, std::string_view pieces, int64_t expert, const Config& config,
                  const std::string& where) {
   Slice slice;
-  int dim = 0;
-  if (has_experts(pieces)) {
-    slice_count(shape, pieces, where);
-    slice.first = expert * (shape.elements() / shape[0]);
-    dim = 1;
+  if (const std::string_view piece = latent_piece(pieces); !piece.empty()) {
+    slice = latent(shape, piece, expert, config, where);
+  } else {
+    const int dim = has_experts(pieces) ? 1 : 0;
+    slice_count(shape, pieces, config, where);
+    NIBBLE_CHECK(shape.rank() - dim == 1 || shape.rank() - dim == 2, where, ": expected a vector or a matrix, found ",
+                 to_string(shape));
+    if (dim == 1) slice.first = expert * (shape.elements() / shape[0]);
+    slice.source_rows = shape[dim];
+    slice.columns = shape.rank() - dim == 2 ? shape[dim + 1] : 0;
+    slice.runs = {{0, slice.source_rows}};
   }
-  NIBBLE_CHECK(shape.rank() - dim == 1 || shape.rank() - dim == 2, where, ": expected a vector or a matrix, found ",
-               to_string(shape));
-  slice.source_rows = shape[dim];
-  slice.columns = shape.rank() - dim == 2 ? shape[dim + 1] : 0;
-  slice.runs = {{0, slice.source_rows}};
   for_each_piece(pieces, [&](std::string_view name) {
     find_piece(name, where).apply(slice, {.config = config, .where = where, .piece = name});
   });

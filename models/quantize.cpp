@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "quant/format.h"
+#include "quant/spec.h"
 #include "tensor/check.h"
 
 namespace nibble::models {
@@ -42,6 +43,10 @@ const QuantFormat& fitting(const QuantFormat& wanted, int64_t k, const QuantForm
 
 QuantizeRule::QuantizeRule(std::string_view name) {
   if (name.empty()) return;
+  if (quant::looks_like_spec(name)) {
+    wanted_ = quant::type_of_spec(name).format;
+    return;
+  }
   std::string known;
   for (const auto& [brief, full] : short_names) {
     if (brief == name) name = full;
@@ -55,9 +60,16 @@ QuantizeRule::QuantizeRule(std::string_view name) {
   NIBBLE_CHECK(wanted_ != nullptr, "format to quantise to: expected one of ", known, "; found '", name, "'");
 }
 
+QuantizeRule QuantizeRule::floats() {
+  QuantizeRule rule;
+  rule.floats_ = true;
+  return rule;
+}
+
 const QuantFormat& QuantizeRule::choose(std::string_view name, int64_t k, const QuantFormat& exact) const {
   constexpr int head_bits = 6;
-  if (wanted_ == nullptr || exact.layout.bits != 0) return exact;
+  if (floats_ && exact.layout.bits != 0) return quant::find_format("f16");
+  if (wanted_ == nullptr || !float_weights(exact.layout)) return exact;
   if (name.starts_with("router") || name.starts_with("position")) return exact;
   const bool head = name == "embedding" || name == "output";
   const bool low = wanted_->layout.bits != 0 && wanted_->layout.bits < head_bits;

@@ -19,16 +19,19 @@ class QuantizeRule {
  public:
   /// Keeps every weight exactly.
   QuantizeRule() = default;
-  /// A format by its name (quant/format_list.inc), or q2, q3, q4, q5, q6, q8, nf4, bf16, f16 for the usual one of that
+  /// A format by its name (quant/format_list.inc), weights as in int4:g128:sym:f16 (quant/spec.h), or q2, q3, q4, q5, q6, q8, nf4, bf16, f16 for the usual one of that
   /// width; "" keeps everything. Throws Error for others, naming the known ones, and for formats that only come from
   /// files.
   explicit QuantizeRule(std::string_view name);
+  /// Makes f16 of quantised matrices and keeps floats: for changing weights and seeing what comes of it.
+  static QuantizeRule floats();
 
   /// The format of the weight `name` of k columns whose exact format is `exact`.
   const QuantFormat& choose(std::string_view name, int64_t k, const QuantFormat& exact) const;
 
  private:
   const QuantFormat* wanted_ = nullptr;
+  bool floats_ = false;
 };
 
 }  // namespace nibble::models

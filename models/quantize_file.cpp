@@ -2,13 +2,15 @@
 #include "models/quantize_file.h"
 
 #include <algorithm>
-#include <cstring>
+#include <filesystem>
 #include <mutex>
 
-#include "models/io/checkpoint.h"
-#include "models/io/gguf_types.h"
+#include "models/choose_types.h"
+#include "models/imatrix.h"
 #include "models/io/gguf_writer.h"
+#include "models/model_source.h"
 #include "quant/fit.h"
+#include "quant/spec.h"
 #include "tensor/check.h"
 #include "tensor/cpu.h"
 
@@ -16,106 +18,134 @@ namespace nibble::models {
 
 namespace {
 
-/// A matrix of the architecture in the file.
-struct Use {
-  bool embedding = false;
-  std::string weight;  ///< its name in the graph
-};
+using quant::BlockType;
+using Role = SourceTensor::Role;
 
-/// By the tensor's name in the file.
-std::map<std::string, Use> find_uses(const Checkpoint& file, const Arch& arch, int layers) {
-  std::map<std::string, Use> uses;
-  for (const Name& name : arch.names) {
-    const bool layered = name.paths.find("{}") != std::string_view::npos;
-    for (int layer = layered ? 0 : -1; layer < (layered ? layers : 0); ++layer) {
-      std::string_view paths = name.paths;
-      for (bool more = true; more;) {
-        const size_t bar = paths.find('|');
-        std::string path(paths.substr(0, bar));
-        path.erase(0, path.find_first_not_of("?="));
-        path.erase(std::min(path.size(), path.find('#')));
-        if (const size_t at = path.find("{}"); at != std::string::npos) path.replace(at, 2, std::to_string(layer));
-        const std::string weight = (layered ? message("blk.", layer, ".") : "") + std::string(name.name) + ".weight";
-        if (file.tensor(path + ".weight") != nullptr)
-          uses.try_emplace(path + ".weight", Use{name.name == "embedding" || name.name == "output", weight});
-        more = bar != std::string_view::npos;
-        if (more) paths.remove_prefix(bar + 1);
-      }
-    }
+/// The next type to try where rows do not divide into blocks of the first.
+constexpr std::pair<std::string_view, std::string_view> smaller_blocks[] = {
+    {"q6_k", "q8_0"},    {"q5_k", "q5_1"},  {"q4_k", "q5_0"},      {"q3_k", "iq4_nl"},    {"q2_k", "iq4_nl"},
+    {"iq4_xs", "iq4_nl"}, {"q6_g64", "q8_0"}, {"q4_g128", "q4_g64"}, {"q4_g64", "q4_0"}};
+
+const BlockType* fitting(const BlockType* type, int64_t k) {
+  while (type != nullptr && k % type->block_elements != 0) {
+    const auto next = std::find_if(std::begin(smaller_blocks), std::end(smaller_blocks), [&](const auto& pair) { return pair.first == type->name; });
+    type = next != std::end(smaller_blocks) ? &find_quantize_type(next->second) : nullptr;
   }
-  return uses;
+  return type;
+}
+
+/// nullptr: as it is.
+const BlockType* choose(const SourceTensor& tensor, const QuantizeOptions& options, const ChosenTypes& chosen) {
+  if (tensor.role == Role::other) return nullptr;
+  if (const auto found = chosen.types.find(tensor.name); found != chosen.types.end()) return found->second == tensor.exact ? nullptr : found->second;
+  const auto rule = std::find_if(options.rules.begin(), options.rules.end(), [&](const TypeRule& r) { return r.matches(tensor.name); });
+  const BlockType* type = tensor.role == Role::embedding ? options.embedding : tensor.role == Role::output ? options.output : options.matrices;
+  if (rule != options.rules.end()) type = rule->type;
+  else if (options.automatic) return nullptr;
+  type = fitting(type, tensor.shape[-1]);
+  return type == tensor.exact ? nullptr : type;
+}
+
+QuantizeReport make_plan(const ModelSource& source, const QuantizeOptions& options, const ChosenTypes& chosen = {}) {
+  QuantizeReport report;
+  report.divergence = chosen.divergence;
+  for (const SourceTensor& tensor : source.tensors) {
+    const BlockType* type = choose(tensor, options, chosen);
+    PlannedTensor planned{tensor.name, tensor.shape, tensor.exact, type != nullptr ? type : tensor.exact, tensor.role != Role::other,
+                          tensor.bytes, 0};
+    planned.bytes_out = bytes_of_tensor(*planned.to, tensor.shape);
+    if (planned.matrix) ++(type != nullptr ? report.quantised : report.kept);
+    report.bytes_in += planned.bytes_in;
+    report.bytes_out += planned.bytes_out;
+    report.tensors.push_back(std::move(planned));
+  }
+  for (const TypeRule& rule : options.rules) {
+    const bool used = std::any_of(source.tensors.begin(), source.tensors.end(), [&](const SourceTensor& t) { return rule.matches(t.name); });
+    NIBBLE_CHECK(used, "no tensor of the model matches '", rule.pattern, "'");
+  }
+  return report;
+}
+
+ModelSource open_source(const Checkpoint& checkpoint) {
+  return checkpoint.gguf() != nullptr ? gguf_source(checkpoint) : folder_source(checkpoint);
+}
+
+/// What llama.cpp calls a file by the type of most of its matrices; nullptr where it has no name for it.
+const uint32_t* file_type(const BlockType& type) {
+  static constexpr std::pair<std::string_view, uint32_t> names[] = {
+      {"f32", 0},   {"f16", 1},   {"q4_0", 2},  {"q4_1", 3},   {"q8_0", 7},   {"q5_0", 8},    {"q5_1", 9},    {"q2_k", 10},
+      {"q3_k", 12}, {"q4_k", 15}, {"q5_k", 17}, {"q6_k", 18}, {"iq4_nl", 25}, {"iq4_xs", 30}, {"bf16", 32}};
+  for (const auto& [name, number] : names)
+    if (name == type.name) return &number;
+  return nullptr;
+}
+
+void set(std::vector<std::pair<std::string, GgufValue>>& values, const std::string& key, const GgufValue& value) {
+  const auto at = std::find_if(values.begin(), values.end(), [&](const auto& v) { return v.first == key; });
+  if (at != values.end()) at->second = value;
+  else values.emplace_back(key, value);
+}
+
+/// Keys of the source; what they say of types follows the plan.
+std::vector<std::pair<std::string, GgufValue>> output_values(const ModelSource& source, const QuantizeReport& plan) {
+  auto values = source.values;
+  // the writer's
+  std::erase_if(values, [](const auto& v) { return v.first == native_types_key; });
+  if (plan.quantised == 0) return values;
+  std::map<const BlockType*, int64_t> weights;
+  for (const PlannedTensor& tensor : plan.tensors)
+    if (tensor.matrix) weights[tensor.to] += tensor.shape.elements();
+  const auto most = std::max_element(weights.begin(), weights.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  if (const uint32_t* number = file_type(*most->first)) set(values, "general.file_type", gguf_value(*number));
+  else std::erase_if(values, [](const auto& v) { return v.first == "general.file_type"; });
+  set(values, "general.quantization_version", gguf_value(uint32_t{2}));
+  return values;
 }
 
 class FileQuantizer {
  public:
-  using StepDone = std::function<void(std::string_view, int, int)>;
-  FileQuantizer(const Checkpoint& file, const QuantizeOptions& options, const StepDone& step)
-      : file_(file), options_(options), step_(step), pool_(options.threads > 0 ? options.threads : default_threads()) {}
+  FileQuantizer(const QuantizeOptions& options, const QuantizeStep& step)
+      : options_(options), step_(step), pool_(options.threads > 0 ? options.threads : default_threads()) {}
 
-  QuantizeReport write(const std::string& to, const std::map<std::string, Use>& uses, const Calibration& calibration) {
+  QuantizeReport write(const std::string& to, const ModelSource& source, const Calibration& calibration, const ChosenTypes& chosen) {
+    report_ = make_plan(source, options_, chosen);
     std::vector<GgufOutput> tensors;
-    for (const StoredTensor& tensor : file_.tensors()) {
-      const auto use = uses.find(tensor.name);
-      const bool matrix = use != uses.end() && tensor.shape.rank() >= 2;
-      const quant::BlockType* type = !matrix ? nullptr : use->second.embedding ? options_.embedding : options_.matrices;
-      const bool fits = type != nullptr && tensor.shape[-1] % type->block_elements == 0;
-      if (matrix) ++(fits ? report_.quantised : report_.kept);
-      if (!fits) {
-        tensors.push_back(kept(tensor));
+    for (size_t i = 0; i < source.tensors.size(); ++i) {
+      const SourceTensor& tensor = source.tensors[i];
+      const BlockType* type = report_.tensors[i].to;
+      if (type == tensor.exact) {
+        tensors.push_back({tensor.name, tensor.shape, type, [this, &tensor](std::span<std::byte> out) {
+                             tensor.copy(out);
+                             done(tensor);
+                           }});
         continue;
       }
-      const auto statistics = calibration.find(use->second.weight);
-      const auto inputs = statistics != calibration.end() ? statistics->second : std::make_shared<quant::InputStatistics>();
+      const auto inputs = statistics_of(tensor, calibration);
       tensors.push_back({tensor.name, tensor.shape, type, [this, &tensor, type, inputs](std::span<std::byte> out) {
                            quantize(tensor, *type, *inputs, out);
+                           done(tensor);
                          }});
     }
-    total_ = static_cast<int>(tensors.size());
-    write_gguf(to, values(), tensors);
+    report_.bytes_out = write_gguf(to, output_values(source, report_), tensors, options_.split_bytes);
     return report_;
   }
 
  private:
-  /// The tensor as it is, or as floats where GGUF has no type for it.
-  GgufOutput kept(const StoredTensor& tensor) const {
-    const quant::BlockType* type = tensor.type != nullptr ? tensor.type : gguf_plain_type(tensor.element->name);
-    const bool floats = type == nullptr;
-    return {tensor.name, tensor.shape, floats ? quant::find_block_type(0) : type, [this, &tensor, floats](std::span<std::byte> out) {
-              if (floats) return to_floats(tensor, file_.bytes(tensor).data(), tensor.shape.elements(), reinterpret_cast<float*>(out.data()));
-              std::memcpy(out.data(), file_.bytes(tensor).data(), out.size());
-            }};
+  void done(const SourceTensor& tensor) {
+    tensor.release();
+    if (step_) step_(tensor.name, ++done_, static_cast<int>(report_.tensors.size()));
   }
 
-  std::vector<std::pair<std::string, GgufValue>> values() const {
-    std::vector<std::pair<std::string, GgufValue>> kept;
-    for (const auto& [key, value] : file_.gguf()->values()) {
-      // no longer true, or written by the writer
-      const bool gone = key.starts_with("split.") || key == "general.file_type" || key == "general.alignment" || key == native_types_key;
-      if (!gone) kept.emplace_back(key, value);
-    }
-    return kept;
-  }
-
-  void quantize(const StoredTensor& tensor, const quant::BlockType& type, const quant::InputStatistics& inputs,
-                std::span<std::byte> out) {
+  void quantize(const SourceTensor& tensor, const BlockType& type, const quant::InputStatistics& inputs, std::span<std::byte> out) {
     const int64_t k = tensor.shape[-1], rows = tensor.shape.elements() / k;
-    const auto source_row = static_cast<uint64_t>(k / tensor.block_elements()) * tensor.block_bytes();
     const auto row_bytes = static_cast<size_t>(k / type.block_elements) * type.block_bytes;
-    // one input's statistics can't stand for those of several experts
-    const quant::InputStatistics none;
-    const quant::InputStatistics& used = inputs.squares.size() == static_cast<size_t>(k) && tensor.shape.rank() == 2 ? inputs : none;
     pool_.for_each(rows, 16, [&](int64_t begin, int64_t end, const Worker&) {
       std::vector<float> values(static_cast<size_t>(k)), back(static_cast<size_t>(k));
       double error = 0, squares = 0;
       for (int64_t row = begin; row < end; ++row) {
-        to_floats(tensor, file_.bytes(tensor).data() + static_cast<uint64_t>(row) * source_row, k, values.data());
+        tensor.read(row, 1, values.data());
         std::byte* blocks = out.data() + static_cast<size_t>(row) * row_bytes;
-        if (type.encode == nullptr) {
-          quant::fit_rows(type, values.data(), 1, k, used, blocks);
-        } else {
-          for (int64_t j = 0; j < k; j += type.block_elements)
-            type.encode(values.data() + j, blocks + static_cast<size_t>(j / type.block_elements) * type.block_bytes);
-        }
+        quantize_row(type, values.data(), k, inputs, blocks);
         quant::dequantize_blocks(type, blocks, k, back.data());
         for (int64_t j = 0; j < k; ++j) {
           const double apart = double{values[j]} - double{back[j]};
@@ -127,53 +157,119 @@ class FileQuantizer {
       report_.squared_error += error;
       report_.squares += squares;
     });
-    file_.file(tensor).release(tensor.offset, tensor.bytes);
-    if (step_) step_(tensor.name, ++done_, report_.quantised);
   }
 
-  const Checkpoint& file_;
+  void quantize_row(const BlockType& type, const float* values, int64_t k, const quant::InputStatistics& inputs, std::byte* blocks) const {
+    // plain rounding is the reference quantiser's where there is one
+    const bool fit = quant::can_fit(type) && (options_.search || type.encode == nullptr);
+    if (fit) {
+      quant::fit_rows(type, values, 1, k, inputs, blocks, options_.search);
+      return;
+    }
+    for (int64_t j = 0; j < k; j += type.block_elements, blocks += type.block_bytes) type.encode(values + j, blocks);
+  }
+
   const QuantizeOptions& options_;
-  const StepDone& step_;
+  const QuantizeStep& step_;
   ThreadPool pool_;
   std::mutex mutex_;
   QuantizeReport report_;
-  int done_ = 0, total_ = 0;
+  int done_ = 0;
 };
+
+struct Prepared {
+  Calibration calibration;
+  ChosenTypes chosen;
+};
+
+/// Runs the model where that is asked for.
+Prepared prepare(const std::string& from, const QuantizeOptions& options, const ModelSource& source, const QuantizeStep& step) {
+  NIBBLE_CHECK(options.calibration.empty() || options.importance.empty(), "both a text and an importance matrix to calibrate with");
+  NIBBLE_CHECK(!options.automatic || !options.calibration.empty(), "types to be chosen by measuring: expected a text to calibrate with");
+  if (!options.importance.empty()) return {use_imatrix(Imatrix::read(options.importance), source), {}};
+  if (options.calibration.empty()) return {};
+  LoadOptions load;
+  load.threads = options.threads;
+  load.floats = options.automatic.has_value();
+  const auto model = Model::load(from, load);
+  const std::vector<int32_t> tokens = model->tokenizer->encode(options.calibration, {.parse_special = false});
+  Prepared out;
+  out.calibration = calibrate(model, tokens, options.calibrate, [&](int chunk, int chunks) {
+    if (step) step("calibrating", chunk, chunks);
+  });
+  if (options.automatic) out.chosen = choose_types(source, make_plan(source, options), options, model, tokens, out.calibration, step);
+  return out;
+}
+
+bool wildcard(std::string_view pattern, std::string_view text) {
+  if (pattern.empty()) return text.empty();
+  if (pattern[0] != '*') return !text.empty() && (pattern[0] == '?' || pattern[0] == text[0]) && wildcard(pattern.substr(1), text.substr(1));
+  for (size_t i = 0; i <= text.size(); ++i)
+    if (wildcard(pattern.substr(1), text.substr(i))) return true;
+  return false;
+}
 
 }  // namespace
 
-const quant::BlockType& find_quantize_type(std::string_view name) {
-  if (const quant::BlockType* type = quant::find_native_type(name)) return *type;
-  std::string known;
-  for (const quant::BlockType* type : quant::native_block_types()) known += std::string(type->name) + ", ";
-  for (const quant::BlockType* type : quant::all_block_types()) {
-    if (type->encode == nullptr || type->block_elements == 1) continue;
+bool TypeRule::matches(std::string_view tensor) const {
+  constexpr std::string_view ending = ".weight";
+  if (wildcard(pattern, tensor)) return true;
+  return tensor.ends_with(ending) && wildcard(pattern, tensor.substr(0, tensor.size() - ending.size()));
+}
+
+const BlockType& find_quantize_type(std::string_view name) {
+  if (quant::looks_like_spec(name)) return quant::type_of_spec(name);
+  if (const BlockType* type = quant::find_native_type(name)) return *type;
+  std::string known = "q4_g64, q4_g128, q6_g64, weights as in int4:g128:sym:f16, ";
+  for (const BlockType* type : quant::all_block_types()) {
+    if (type->encode == nullptr && !quant::can_fit(*type)) continue;
     if (type->name == name) return *type;
     known += std::string(type->name) + ", ";
   }
   fail("can't quantise to '", name, "': expected one of ", known.substr(0, known.size() - 2));
 }
 
+std::vector<const BlockType*> usual_candidates(bool native) {
+  constexpr std::string_view common[] = {"q2_k", "q3_k", "iq4_xs", "q4_k", "q5_k", "q6_k", "iq4_nl", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0"};
+  constexpr std::string_view own[] = {"q2z_g32", "q3s_g64", "q3s_g32", "q3z_g64", "q4_g128", "q4_g64", "nf4_g64", "q4z_g64", "q5s_g128", "q5s_g64", "q5z_g64", "q6_g64"};
+  std::vector<const BlockType*> types;
+  for (std::string_view name : common) types.push_back(&find_quantize_type(name));
+  for (std::string_view name : own)
+    if (native) types.push_back(&find_quantize_type(name));
+  return types;
+}
+
+const BlockType* find_type_or_keep(std::string_view name) { return name == "keep" ? nullptr : &find_quantize_type(name); }
+
+const BlockType& usual_embedding(const BlockType& matrices) {
+  const bool native = quant::find_native_type(matrices.name) == &matrices;
+  if (8 * static_cast<int>(matrices.block_bytes) >= 6 * matrices.block_elements) return matrices;
+  return find_quantize_type(native ? "q6_g64" : "q6_k");
+}
+
+TypeRule parse_type_rule(std::string_view text) {
+  const size_t equals = text.rfind('=');
+  NIBBLE_CHECK(equals != std::string_view::npos && equals > 0 && std::count(text.begin(), text.end(), '*') <= 4, "type of tensors '", text,
+               "': expected PATTERN=TYPE with at most four *, as in blk.*.ffn_down=q6_k");
+  return {std::string(text.substr(0, equals)), find_type_or_keep(text.substr(equals + 1))};
+}
+
+QuantizeReport plan_quantize(const std::string& from, const QuantizeOptions& options, const QuantizeStep& step) {
+  const Checkpoint checkpoint = Checkpoint::open(from);
+  const ModelSource source = open_source(checkpoint);
+  if (!options.automatic) return make_plan(source, options);
+  return make_plan(source, options, prepare(from, options, source, step).chosen);
+}
+
 QuantizeReport quantize_file(const std::string& from, const std::string& to, const QuantizeOptions& options,
-                             const std::function<void(std::string_view, int, int)>& step) {
-  const Checkpoint file = Checkpoint::open(from);
-  NIBBLE_CHECK(file.gguf() != nullptr, from, ": expected a GGUF file");
-  const Arch& arch = find_arch(file.metadata().need_string("general.architecture"));
-  const Config config = arch.config(file.metadata());
-  Calibration calibration;
-  if (!options.calibration.empty()) {
-    LoadOptions load;
-    load.threads = options.threads;
-    const auto model = Model::load(from, load);
-    const std::vector<int32_t> tokens = model->tokenizer->encode(options.calibration, {.parse_special = false});
-    calibration = calibrate(model, tokens, options.calibrate, [&](int chunk, int chunks) {
-      if (step) step("calibrating", chunk, chunks);
-    });
-  }
-  FileQuantizer quantizer(file, options, step);
-  QuantizeReport report = quantizer.write(to, find_uses(file, arch, config.layers), calibration);
-  report.bytes_in = file.file_bytes();
-  report.bytes_out = Gguf::open(to).file_bytes();
+                             const QuantizeStep& step) {
+  std::error_code ignored;
+  NIBBLE_CHECK(!std::filesystem::equivalent(from, to, ignored), to, ": that is the input; expected another file to write");
+  const Checkpoint checkpoint = Checkpoint::open(from);
+  const ModelSource source = open_source(checkpoint);
+  const Prepared prepared = prepare(from, options, source, step);
+  QuantizeReport report = FileQuantizer(options, step).write(to, source, prepared.calibration, prepared.chosen);
+  report.bytes_in = checkpoint.file_bytes();
   return report;
 }
 

@@ -5,14 +5,16 @@
 #include <atomic>
 #include <chrono>
 #include <map>
+#include <optional>
 #include <set>
 #include <tuple>
 #include <vector>
 
 #include "models/builder.h"
 #include "models/config.h"
+#include "models/io/coded_matrix.h"
 #include "models/weight_part.h"
-#include "quant/format.h"
+#include "quant/codes.h"
 #include "tensor/check.h"
 
 namespace nibble::models {
@@ -25,6 +27,7 @@ struct Entry {
   TensorDesc part;                ///< of one expert
   std::string where;
   Tensor tensor;
+  const Tensor* order = nullptr;
 
   size_t part_bytes() const { return bytes(part); }
   std::byte* part_data(size_t i) const { return tensor.data + i * part_bytes(); }
@@ -91,19 +94,37 @@ void refuse_scale(const Checkpoint& checkpoint, const StoredTensor& tensor) {
     fail(checkpoint.where(*scale), ": a scale for the whole of ", tensor.name, " is not supported");
 }
 
+/// A format that holds the weights of `found` and those of `part`: of coded experts, some may do without zero points.
+const QuantFormat& common_format(const QuantFormat* found, const WeightPart& part, const std::string& where) {
+  const QuantFormat& mine = part.exact_format();
+  if (found == nullptr || found == &mine || part.tensor->coded == nullptr) return mine;
+  QuantLayout a = found->layout, b = mine.layout;
+  a.zero_point = b.zero_point = ZeroPoint::integer;
+  NIBBLE_CHECK(a == b && found->layout.zero_point != ZeroPoint::minimum && mine.layout.zero_point != ZeroPoint::minimum, where,
+               ": expected weights like the first expert's, ", found->name, ", found ", mine.name);
+  return quant::format_of(a);
+}
+
+/// Nothing puts what they meet into another order of columns.
+bool needs_file_order(const Entry& entry, std::string_view name) { return entry.experts > 0 || name == "embedding"; }
+
 /// The weight's parts, checked against each other, and what it will be in memory.
 Entry make_entry(const Checkpoint& checkpoint, std::string_view name, const Path& path,
                  const std::vector<const StoredTensor*>& tensors, const Config& config, const QuantizeRule& quantize) {
   Entry entry;
   entry.where = checkpoint.where(*tensors.front());
+  const QuantFormat* exact = nullptr;
   for (const StoredTensor* tensor : tensors) {
     const std::string where = checkpoint.where(*tensor);
+    NIBBLE_CHECK(tensor->shape.elements() > 0, where, ": expected weights, found the empty shape ", to_string(tensor->shape));
     refuse_scale(checkpoint, *tensor);
-    const int64_t slices = slice_count(tensor->shape, path.pieces, where);
+    const int64_t slices = slice_count(tensor->shape, path.pieces, config, where);
     for (int64_t i = 0; i < slices; ++i) {
-      entry.parts.push_back({tensor, make_slice(tensor->shape, path.pieces, i, config, where)});
+      const std::byte* scales = tensor->scales != nullptr ? checkpoint.bytes(*tensor->scales).data() : nullptr;
+      entry.parts.push_back({tensor, make_slice(tensor->shape, path.pieces, i, config, where), scales});
       check_part(entry.parts.back(), where);
     }
+    exact = &common_format(exact, entry.parts.back(), where);
     NIBBLE_CHECK(tensor->type == tensors.front()->type && tensor->element == tensors.front()->element, where,
                  ": expected the type of the first expert, ", tensors.front()->type_name(), ", found ", tensor->type_name());
   }
@@ -112,10 +133,13 @@ Entry make_entry(const Checkpoint& checkpoint, std::string_view name, const Path
     NIBBLE_CHECK(part.slice.shape() == first.shape(), checkpoint.where(*part.tensor), ": expected the shape of the first expert, ",
                  to_string(first.shape()), ", found ", to_string(part.slice.shape()));
   if (path.per_expert() || has_experts(path.pieces)) entry.experts = static_cast<int>(entry.parts.size());
+  const auto ordered = [](const WeightPart& part) { return part.tensor->coded != nullptr && !part.tensor->coded->order.empty(); };
+  // floats of 32 bits hold a product of a code and a scale
+  if (needs_file_order(entry, name) && std::ranges::any_of(entry.parts, ordered)) exact = &quant::find_format("f32");
   entry.part = {first.shape(), DType::f32};
   if (!first.vector()) {
     entry.part.dtype = DType::packed;
-    entry.part.format = &quantize.choose(name, first.columns, entry.parts.front().exact_format());
+    entry.part.format = &quantize.choose(name, first.columns, *exact);
   }
   entry.tensor.desc = entry.part;
   if (entry.experts > 0) {
@@ -133,7 +157,9 @@ constexpr size_t align_up(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 struct Weights::Impl {
   std::map<std::string, Entry> entries;
+  std::optional<PackedCopy> copy;  // what the tensors are in instead of `memory`
   Buffer memory;  // everything, one after the other: one mapping, so that huge pages cover small tensors too
+  std::map<std::vector<int32_t>, Tensor> orders;  // each tensor is its key
   std::vector<float> frequencies[2];  // and those for long contexts
   Tensor rope_frequencies[2];
   std::vector<std::string> unused;
@@ -141,8 +167,12 @@ struct Weights::Impl {
 
   void resolve(const Checkpoint& checkpoint, const Name& name, int layer, const Config& config,
                const QuantizeRule& quantize, std::set<const StoredTensor*>& used);
+  void set_order(Entry& entry, std::string_view name);
   void place();
   void load(const Checkpoint& checkpoint, ThreadPool& pool, const Progress& progress);
+  std::string recipe() const;
+  bool map_copy(const PackedCache& cache, const std::string& key);
+  void store_copy(const PackedCache& cache, const std::string& key, const std::string& about) const;
   void set_frequencies(const Config& config, const Weights& weights);
 };
 
@@ -158,7 +188,9 @@ void Weights::Impl::resolve(const Checkpoint& checkpoint, const Name& name, int 
     for (std::string_view suffix : {".weight", ".bias"}) {
       const std::vector<const StoredTensor*> tensors = find_tensors(checkpoint, path, suffix);
       if (tensors.empty()) continue;
-      entries[key_of(name.name, layer, suffix)] = make_entry(checkpoint, name.name, path, tensors, config, quantize);
+      Entry& entry = entries[key_of(name.name, layer, suffix)];
+      entry = make_entry(checkpoint, name.name, path, tensors, config, quantize);
+      set_order(entry, name.name);
       used.insert(tensors.begin(), tensors.end());
       found = found || suffix == ".weight";
     }
@@ -166,6 +198,16 @@ void Weights::Impl::resolve(const Checkpoint& checkpoint, const Name& name, int 
     tried += message(tried.empty() ? "" : " or ", path.name(".weight", 0));
   }
   NIBBLE_CHECK(optional, checkpoint.path(), ": no tensor ", tried);
+}
+
+void Weights::Impl::set_order(Entry& entry, std::string_view name) {
+  const WeightPart& first = entry.parts.front();
+  const CodedMatrix* coded = first.tensor->coded.get();
+  if (needs_file_order(entry, name) || first.slice.transposed) return;
+  if (coded == nullptr || coded->order.empty()) return;
+  const auto [at, added] = orders.try_emplace(coded->order);
+  if (added) at->second = Tensor({{coded->k}, DType::i32}, const_cast<int32_t*>(at->first.data()));
+  entry.order = &at->second;
 }
 
 void Weights::Impl::place() {
@@ -218,20 +260,31 @@ struct Step {
   }
 };
 
-void load_matrix(const Checkpoint& checkpoint, const Step& step, ThreadPool& pool, Reporter& reporter) {
+constexpr uint64_t chunk_bytes = 256 << 10;  // what is read stays in the core's L2 until it is packed
+
+/// Rows that stand together in the file are read into the worker's buffer: cheaper than the page faults of a map, and
+/// no page of the file stays mapped.
+void load_matrix(const Checkpoint& checkpoint, const Step& step, ThreadPool& pool, std::vector<Buffer>& buffers,
+                 Reporter& reporter) {
   const WeightPart& part = step.part();
   const StoredTensor& source = *part.tensor;
-  const std::byte* data = checkpoint.bytes(source).data();
   const int64_t n = part.slice.rows();
   const uint64_t row_bytes = part.row_bytes();
-  constexpr uint64_t chunk_bytes = 1 << 20;  // keeps what is mapped but not yet released small
   const int64_t panels = (n + quant::panel_columns - 1) / quant::panel_columns;
   const auto chunk = static_cast<int64_t>(std::max<uint64_t>(1, chunk_bytes / std::max<uint64_t>(1, row_bytes * quant::panel_columns)));
   pool.for_each(panels, chunk, [&](int64_t begin, int64_t end, const Worker& worker) {
     const int64_t row = begin * quant::panel_columns, rows = std::min(end * quant::panel_columns, n) - row;
-    const uint64_t size = static_cast<uint64_t>(rows) * row_bytes;
-    pack_part(part, data, *step.entry->part.format, row, rows, step.entry->part_data(step.index));
-    if (part.contiguous()) checkpoint.file(source).release(source.offset + part.offset(row), size);
+    const size_t size = static_cast<size_t>(rows) * row_bytes;
+    const QuantFormat& format = *step.entry->part.format;
+    std::byte* packed = step.entry->part_data(step.index);
+    if (part.contiguous()) {
+      Buffer& buffer = buffers[static_cast<size_t>(worker.index)];
+      if (buffer.size() < size) buffer = Buffer(size);
+      checkpoint.file(source).read(source.offset + part.offset(row), {buffer.data(), size});
+      pack_contiguous(part, buffer.data(), format, row, rows, packed);
+    } else {
+      pack_part(part, checkpoint.bytes(source).data(), format, row, rows, packed);
+    }
     reporter.done(size, worker.index == 0);
   });
 }
@@ -248,24 +301,74 @@ void Weights::Impl::load(const Checkpoint& checkpoint, ThreadPool& pool, const P
     }
   std::sort(steps.begin(), steps.end(), [](const Step& a, const Step& b) { return a.place() < b.place(); });
   Reporter reporter(total, progress);
+  std::vector<Buffer> buffers(static_cast<size_t>(pool.size()));
   for (size_t i = 0; i < steps.size(); ++i) {
     const StoredTensor& source = *steps[i].part().tensor;
     const StoredTensor* next = i + 1 < steps.size() ? steps[i + 1].part().tensor : nullptr;
     checkpoint.file(source).check_unchanged();
     if (next != nullptr && next != &source) checkpoint.file(*next).prefetch(next->offset, next->bytes);
     if (steps[i].entry->part.dtype == DType::packed) {
-      load_matrix(checkpoint, steps[i], pool, reporter);
+      load_matrix(checkpoint, steps[i], pool, buffers, reporter);
     } else {
       read_vector(steps[i].part(), checkpoint.bytes(source).data(), reinterpret_cast<float*>(steps[i].entry->part_data(steps[i].index)));
       reporter.done(steps[i].part().bytes(), true);
     }
-    // the page that two chunks share is inside neither of them
     if (next != &source) checkpoint.file(source).release(source.offset, source.bytes);
   }
   for (const StoredTensor& tensor : checkpoint.tensors()) checkpoint.file(tensor).check_unchanged();
   for (auto& [key, entry] : entries) entry.parts.clear();
   reporter.finish();
 }
+
+/// Everything that packed bytes depend on, apart from the contents of the files.
+std::string Weights::Impl::recipe() const {
+  std::string text;
+  for (const auto& [key, entry] : entries) {
+    text += message(key, " ", to_string(entry.tensor.desc.shape), " ",
+                    entry.tensor.desc.format != nullptr ? entry.tensor.desc.format->name : "f32", "\n");
+    for (const WeightPart& part : entry.parts) {
+      const Slice& s = part.slice;
+      text += message(" ", part.tensor->file, " ", part.tensor->offset, " ", part.tensor->type_name(), " ", s.first, " ",
+                      s.source_rows, " ", s.columns, " ", s.transposed, " ", s.whole_lines, " ", s.add, " ", s.unit_rows);
+      if (const StoredTensor* scales = part.tensor->scales.get()) text += message(" ", scales->file, " ", scales->offset);
+      for (const RowRun& run : s.runs) text += message(" ", run.row, "+", run.count);
+      text += '\n';
+    }
+  }
+  return text;
+}
+
+bool Weights::Impl::map_copy(const PackedCache& cache, const std::string& key) {
+  std::optional<PackedCopy> found = cache.find(key);
+  if (!found) return false;
+  for (const auto& [name, entry] : entries)
+    if (found->find(name).size() != bytes(entry.tensor.desc)) return false;
+  copy = std::move(found);
+  memory = Buffer();
+  for (auto& [name, entry] : entries) entry.tensor.data = const_cast<std::byte*>(copy->find(name).data());  // never written to
+  return true;
+}
+
+void Weights::Impl::store_copy(const PackedCache& cache, const std::string& key, const std::string& about) const {
+  std::vector<PackedTensor> tensors;
+  for (const auto& [name, entry] : entries) tensors.push_back({name, {entry.tensor.data, bytes(entry.tensor.desc)}});
+  cache.store(key, about, tensors);
+}
+
+namespace {
+
+/// The files that hold tensors, shard by shard.
+std::vector<const MappedFile*> tensor_files(const Checkpoint& checkpoint) {
+  std::map<size_t, const MappedFile*> shards;
+  for (const StoredTensor& tensor : checkpoint.tensors())
+    for (const StoredTensor* one : {&tensor, tensor.scales.get()})
+      if (one != nullptr) shards[one->file] = &checkpoint.file(*one);
+  std::vector<const MappedFile*> files;
+  for (const auto& [index, file] : shards) files.push_back(file);
+  return files;
+}
+
+}  // namespace
 
 void Weights::Impl::set_frequencies(const Config& config, const Weights& weights) {
   const bool longrope = config.rope_scaling.type == RopeScaling::Type::longrope;
@@ -285,7 +388,7 @@ void Weights::Impl::set_frequencies(const Config& config, const Weights& weights
 }
 
 Weights Weights::load(const Checkpoint& checkpoint, const Arch& arch, const Config& config, ThreadPool& pool,
-                      const Progress& progress, const QuantizeRule& quantize) {
+                      const Progress& progress, const QuantizeRule& quantize, const PackedCache* cache) {
   Weights weights;
   Impl& impl = *weights.impl_;
   std::set<const StoredTensor*> used;
@@ -305,7 +408,16 @@ Weights Weights::load(const Checkpoint& checkpoint, const Arch& arch, const Conf
   }
   Builder::build(arch, config, weights, {.rows = 1, .logit_rows = 1, .sequences = 1, .max_pages = 1, .pages = 1});
 
-  impl.load(checkpoint, pool, progress);
+  // what codes in several tensors stand for is in the folder's configuration, which no key knows
+  const auto coded = [](const StoredTensor& tensor) { return tensor.coded != nullptr; };
+  if (std::ranges::any_of(checkpoint.tensors(), coded)) cache = nullptr;
+  std::string key;
+  if (cache != nullptr)
+    key = message(content_hash(impl.recipe()).hex(), ";", cache->content_key(tensor_files(checkpoint), pool));
+  if (cache == nullptr || !impl.map_copy(*cache, key)) {
+    impl.load(checkpoint, pool, progress);
+    if (cache != nullptr) impl.store_copy(*cache, key, checkpoint.path());
+  }
   impl.set_frequencies(config, weights);
   return weights;
 }
@@ -313,6 +425,11 @@ Weights Weights::load(const Checkpoint& checkpoint, const Arch& arch, const Conf
 const Tensor* Weights::find(std::string_view name, int layer, std::string_view suffix) const {
   const auto it = impl_->entries.find(key_of(name, layer, suffix));
   return it == impl_->entries.end() ? nullptr : &it->second.tensor;
+}
+
+const Tensor* Weights::order(std::string_view name, int layer) const {
+  const auto it = impl_->entries.find(key_of(name, layer, ".weight"));
+  return it == impl_->entries.end() ? nullptr : it->second.order;
 }
 
 int Weights::experts(std::string_view name, int layer) const {
@@ -333,6 +450,7 @@ std::string Weights::where(std::string_view name, int layer, std::string_view su
 }
 
 const Tensor& Weights::rope_frequencies(bool long_context) const { return impl_->rope_frequencies[long_context ? 1 : 0]; }
+bool Weights::mapped() const { return impl_->copy.has_value(); }
 uint64_t Weights::packed_bytes() const { return impl_->packed_bytes; }
 const std::vector<std::string>& Weights::unused() const { return impl_->unused; }
 

@@ -6,7 +6,7 @@
 namespace nibble::quant {
 
 ActNeeds act_needs(const QuantLayout& weights) {
-  NIBBLE_CHECK(weights.bits != 0, "float weights do not read quantised activations");
+  NIBBLE_CHECK(!float_weights(weights), "float weights do not read quantised activations");
   return panel_act_needs(weights);
 }
 

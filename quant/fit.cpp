@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
+#include "quant/fit_group.h"
 #include "tensor/check.h"
 #include "tensor/dtype.h"
 
@@ -11,73 +13,8 @@ namespace nibble::quant {
 
 namespace {
 
-constexpr int lanes = 8;
-constexpr float magic = 0x1.8p23f;  // adding it puts the sum's last place at 1, so the addition rounds
-
-// The same bits with and without AVX2: sums run in lanes whatever the vectors are.
-#define NIBBLE_CLONES __attribute__((target_clones("avx2", "default")))
-
-struct Fit {
-  float product = 0, square = 0;  ///< sums of h x q and h q²
-  float gain() const { return square > 0 ? product * product / square : 0; }  ///< taken off the sum of h x²
-  float scale() const { return square > 0 ? product / square : 0; }
-};
-
-float sum(const float* lane) {
-  float total = 0;
-  for (int i = 0; i < lanes; ++i) total += lane[i];
-  return total;
-}
-
-NIBBLE_CLONES
-Fit try_inverse(const float* x, const float* h, int count, float inverse, float low, float high) {
-  float products[lanes] = {}, squares[lanes] = {};
-  for (int j = 0; j < count; j += lanes)
-    for (int i = 0; i < lanes; ++i) {
-      const float scaled = x[j + i] * inverse;
-      const float clamped = scaled < low ? low : scaled > high ? high : scaled;
-      const float q = (clamped + magic) - magic;
-      const float hq = h[j + i] * q;
-      products[i] += hq * x[j + i];
-      squares[i] += hq * q;
-    }
-  return {sum(products), sum(squares)};
-}
-
-/// The scale, rounded to f16, with the least weighted error.
-float search_scale(const float* x, const float* h, int count, int bits) {
-  const auto half = static_cast<float>(1 << (bits - 1));
-  float peak = 0;
-  for (int j = 0; j < count; ++j) peak = std::max(peak, std::fabs(x[j]));
-  if (peak == 0) return 0;
-  // From a step that reaches the peak with room to spare to one that cuts off what is rare; both signs, as code -half
-  // has no counterpart.
-  constexpr int steps = 24;
-  const float widest = 0.75f * half, narrowest = 1.65f * half;
-  Fit best;
-  for (int i = 0; i <= steps; ++i) {
-    const float inverse = (widest + (narrowest - widest) * static_cast<float>(i) / steps) / peak;
-    for (const float sign : {1.0f, -1.0f}) {
-      const Fit fit = try_inverse(x, h, count, sign * inverse, -half, half - 1);
-      if (fit.gain() > best.gain()) best = fit;
-    }
-  }
-  // The best scale for these codes may round some weights otherwise.
-  for (int i = 0; i < 3 && best.scale() != 0; ++i) {
-    const Fit fit = try_inverse(x, h, count, 1 / best.scale(), -half, half - 1);
-    if (!(fit.gain() > best.gain())) break;
-    best = fit;
-  }
-  return f16_to_f32(f32_to_f16(best.scale()));
-}
-
-uint8_t code_of(float x, float inverse, int half) {
-  const float scaled = std::clamp(x * inverse, static_cast<float>(-half), static_cast<float>(half - 1));
-  return static_cast<uint8_t>(static_cast<int>((scaled + magic) - magic) + half);
-}
-
 /// y -= factor * u
-NIBBLE_CLONES
+__attribute__((target_clones("avx2", "default")))
 void subtract(float* y, const float* u, float factor, int64_t count) {
   for (int64_t i = 0; i < count; ++i) y[i] -= factor * u[i];
 }
@@ -86,31 +23,82 @@ struct RowFitter {
   const BlockType& type;
   int64_t k;
   const InputStatistics& inputs;
+  bool search;
+  GroupFitter group{type.format->layout};
   std::vector<float> importance = std::vector<float>(static_cast<size_t>(k), 1.0f);
   std::vector<float> row = std::vector<float>(static_cast<size_t>(k));
 
-  void fit(const float* in, int64_t index, std::byte* blocks) {
-    const int group = type.block_elements, bits = type.format->layout.bits, half = 1 << (bits - 1);
-    uint8_t codes[256];
+  double fit(const float* in, int64_t index, std::byte* blocks) {
+    if (!inputs.order.empty()) return fit_in_order(in, index, blocks);
+    BlockCodes block{};
+    double cost = 0;
     std::copy(in, in + k, row.begin());
-    for (int64_t begin = 0; begin < k; begin += group, blocks += type.block_bytes) {
-      float* x = row.data() + begin;
-      const float scale = search_scale(x, importance.data() + begin, group, bits);
-      NIBBLE_CHECK(std::isfinite(scale), "quantising to ", type.name, ": weights (", index, ", ", begin, " to ", begin + group,
-                   ") need a scale beyond f16");
-      const float inverse = scale != 0 ? 1 / scale : 0;
-      for (int j = 0; j < group; ++j) {
-        codes[j] = code_of(x[j], inverse, half);
-        if (inputs.feedback.empty()) continue;
-        const int64_t at = begin + j;
-        const float* u = inputs.feedback.data() + at * k;
-        const float error = x[j] - scale * static_cast<float>(codes[j] - half);
-        subtract(row.data() + at + 1, u + at + 1, error / u[at], k - at - 1);
+    for (int64_t begin = 0; begin < k; begin += type.block_elements, blocks += type.block_bytes) {
+      const float* x = row.data() + begin;
+      fit_scales(type, group, x, importance.data() + begin, search, block);
+      for (int j = 0; j < type.block_elements; ++j) {
+        const GroupFit s = scale_of(block, j, index, begin);
+        block.codes[j] = group.code(x[j], s.scale, s.minimum);
+        const float error = x[j] - group.value(block.codes[j], s.scale, s.minimum);
+        if (inputs.feedback.empty()) cost += double{error} * double{error} * (inputs.squares.empty() ? 1 : double{inputs.squares[begin + j]});
+        else cost += feed_back(begin + j, error);
       }
-      write_native_block(type, codes, scale, blocks);
+      type.write(block, blocks);
     }
+    return cost;
+  }
+
+  GroupFit scale_of(const BlockCodes& block, int j, int64_t index, int64_t begin) const {
+    const QuantLayout& layout = type.format->layout;
+    const GroupFit s = group_scale(layout, block, j / layout.group);
+    NIBBLE_CHECK(std::isfinite(s.scale) && std::isfinite(s.minimum), "quantising to ", type.name, ": weights (", index, ", ", begin,
+                 " to ", begin + type.block_elements, ") need a scale beyond ", name(layout.scale));
+    return s;
+  }
+
+  double fit_in_order(const float* in, int64_t index, std::byte* blocks) {
+    std::vector<BlockCodes> all(static_cast<size_t>(k / type.block_elements));
+    for (size_t b = 0; b < all.size(); ++b)
+      fit_scales(type, group, in + b * static_cast<size_t>(type.block_elements), importance.data() + b * static_cast<size_t>(type.block_elements), search, all[b]);
+    for (int64_t p = 0; p < k; ++p) row[static_cast<size_t>(p)] = in[inputs.order[static_cast<size_t>(p)]];
+    double cost = 0;
+    for (int64_t p = 0; p < k; ++p) {
+      const int64_t at = inputs.order[static_cast<size_t>(p)];
+      BlockCodes& block = all[static_cast<size_t>(at / type.block_elements)];
+      const auto j = static_cast<int>(at % type.block_elements);
+      const GroupFit s = scale_of(block, j, index, at - j);
+      const float x = row[static_cast<size_t>(p)];
+      block.codes[j] = group.code(x, s.scale, s.minimum);
+      cost += feed_back(p, x - group.value(block.codes[j], s.scale, s.minimum));
+    }
+    for (const BlockCodes& block : all) {
+      type.write(block, blocks);
+      blocks += type.block_bytes;
+    }
+    return cost;
+  }
+
+  /// What weight `at` is short of is made good by those behind it, but for the cost that is returned.
+  double feed_back(int64_t at, float error) {
+    const float* u = inputs.feedback.data() + at * k;
+    const float factor = error / u[at];
+    subtract(row.data() + at + 1, u + at + 1, factor, k - at - 1);
+    return double{factor} * double{factor};
   }
 };
+
+double convert(const BlockType& type, const float* in, int64_t count, int64_t k, const InputStatistics& inputs, std::byte* out) {
+  double cost = 0;
+  for (int64_t j = 0; j < count; ++j) {
+    type.encode(in + j, out + static_cast<size_t>(j) * type.block_bytes);
+    float back;
+    dequantize_blocks(type, out + static_cast<size_t>(j) * type.block_bytes, 1, &back);
+    NIBBLE_CHECK(std::isfinite(back), "converting to ", type.name, ": weight ", j, " is ", in[j]);
+    const double error = double{in[j]} - double{back};
+    cost += error * error * (inputs.squares.empty() ? 1 : double{inputs.squares[static_cast<size_t>(j % k)]});
+  }
+  return cost;
+}
 
 /// a = L Lᵀ in the lower triangle, in place.
 bool cholesky(std::vector<double>& a, int64_t k) {
@@ -133,16 +121,20 @@ bool cholesky(std::vector<double>& a, int64_t k) {
 
 }  // namespace
 
-void fit_rows(const BlockType& type, const float* in, int64_t rows, int64_t k, const InputStatistics& inputs,
-              std::byte* blocks) {
-  NIBBLE_CHECK(find_native_type(type.name) == &type, "fitting rows: type ", type.name, " is not one of ours");
+bool can_fit(const BlockType& type) { return type.write != nullptr || (type.block_elements == 1 && type.encode != nullptr); }
+
+double fit_rows(const BlockType& type, const float* in, int64_t rows, int64_t k, const InputStatistics& inputs,
+              std::byte* blocks, bool search) {
+  NIBBLE_CHECK(can_fit(type), "fitting rows: type ", type.name, " cannot be made");
   NIBBLE_CHECK(k % type.block_elements == 0, "rows of ", k, " weights of type ", type.name, ": expected a multiple of ",
                type.block_elements);
   const auto size = static_cast<size_t>(k);
   NIBBLE_CHECK((inputs.squares.empty() || inputs.squares.size() == size) &&
-                   (inputs.feedback.empty() || inputs.feedback.size() == size * size),
+                   (inputs.feedback.empty() || inputs.feedback.size() == size * size) &&
+                   (inputs.order.empty() || (inputs.order.size() == size && !inputs.feedback.empty())),
                "statistics of ", inputs.squares.size(), " inputs for rows of ", k, " weights");
-  RowFitter fitter{.type = type, .k = k, .inputs = inputs};
+  if (type.write == nullptr) return convert(type, in, rows * k, k, inputs, blocks);
+  RowFitter fitter{.type = type, .k = k, .inputs = inputs, .search = search};
   if (!inputs.squares.empty()) {
     double mean = 0;
     for (float square : inputs.squares) mean += square / static_cast<double>(k);
@@ -151,11 +143,13 @@ void fit_rows(const BlockType& type, const float* in, int64_t rows, int64_t k, c
       fitter.importance[j] = mean > 0 ? static_cast<float>(inputs.squares[j] / mean + 1e-3) : 1.0f;
   }
   const size_t row_bytes = size / static_cast<size_t>(type.block_elements) * type.block_bytes;
+  double cost = 0;
   for (int64_t r = 0; r < rows; ++r, in += k, blocks += row_bytes) {
     for (int64_t j = 0; j < k; ++j)
       NIBBLE_CHECK(std::isfinite(in[j]), "quantising to ", type.name, ": weight (", r, ", ", j, ") is ", in[j]);
-    fitter.fit(in, r, blocks);
+    cost += fitter.fit(in, r, blocks);
   }
+  return cost;
 }
 
 bool factor_feedback(std::vector<float>& moments, int64_t k, double damping) {
@@ -183,6 +177,17 @@ bool factor_feedback(std::vector<float>& moments, int64_t k, double damping) {
     for (int64_t j = 0; j < k; ++j)
       moments[static_cast<size_t>(i * k + j)] = j >= i ? static_cast<float>(b[(k - 1 - i) * k + (k - 1 - j)]) : 0.0f;
   return true;
+}
+
+std::vector<int32_t> order_moments(std::vector<float>& moments, int64_t k) {
+  std::vector<int32_t> order(static_cast<size_t>(k));
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return moments[static_cast<size_t>(a * k + a)] > moments[static_cast<size_t>(b * k + b)]; });
+  const std::vector<float> before = moments;
+  for (int64_t i = 0; i < k; ++i)
+    for (int64_t j = 0; j < k; ++j)
+      moments[static_cast<size_t>(i * k + j)] = before[static_cast<size_t>(int64_t{order[static_cast<size_t>(i)]} * k + order[static_cast<size_t>(j)])];
+  return order;
 }
 
 }  // namespace nibble::quant

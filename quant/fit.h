@@ -17,19 +17,25 @@ struct InputStatistics {
   /// (k, k), upper triangle: the Cholesky factor U of the inverse of mean(x xᵀ) + damping, so that inverse = Uᵀ U;
   /// empty: errors are not fed back
   std::vector<float> feedback;
+  /// Rows and columns of `feedback` are the inputs order[0], order[1], ...: weights are rounded in that order, with scales
+  /// found before any error is fed back. Empty: as they stand, scales following the errors.
+  std::vector<int32_t> order;
 };
 
-/// Codes and a scale of one group as a block of a native type.
-void write_native_block(const BlockType& type, const uint8_t* codes, float scale, std::byte* block);
+/// Whether fit_rows can make blocks of the type: floats, and types with `write`.
+bool can_fit(const BlockType& type);
 
-/// Rows (rows, k) as blocks of a native type. Per group the scale, rounded as stored, minimises the sum of
-/// squares[j] * error² as far as a search over candidates finds it. Rows do not depend on each other. Throws Error for
-/// values that are not finite or need a scale beyond f16.
-void fit_rows(const BlockType& type, const float* in, int64_t rows, int64_t k, const InputStatistics& inputs,
-              std::byte* blocks);
+/// Rows (rows, k) as blocks of a type. Per block the scales, rounded as stored, minimise the sum of squares[j] * error² as
+/// far as a search over candidates finds it; without `search` codes just reach from end to end. Rows do not depend on
+/// each other. The result is what it costs: the sum over rows of the mean squared error of their products, as far as the
+/// statistics tell. Throws Error for types that cannot be fitted and values that are not finite or need a scale beyond its type.
+double fit_rows(const BlockType& type, const float* in, int64_t rows, int64_t k, const InputStatistics& inputs,
+              std::byte* blocks, bool search = true);
 
-/// The `feedback` of k inputs from the sums of x xᵀ, (k, k) in full, in place; `damping` is added to the diagonal, as a
+/// The `feedback` of k inputs from the mean of x xᵀ, (k, k) in full, in place; `damping` is added to the diagonal, as a
 /// share of its mean. False, with the matrix destroyed, when it can't be factored.
 bool factor_feedback(std::vector<float>& moments, int64_t k, double damping);
+/// The inputs by falling mean square, and moments (k, k) brought into that order.
+std::vector<int32_t> order_moments(std::vector<float>& moments, int64_t k);
 
 }  // namespace nibble::quant

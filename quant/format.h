@@ -27,7 +27,8 @@
 //     total = fma(t, act_scale[A], total)
 // with q of int8 or, for codes of 7 and 8 bits, int16 (quant/activation.h); float() of an integer rounds to nearest even;
 // d[g] = float(scale) or float(scale) * multiplier rounded once to f32, m likewise, and m = -(d * z) for integer
-// zero points; with a codebook u is book[u] + zp and zp the book's. Float weights: total = fma(x[k], w[k], total), k in order.
+// zero points; with a codebook u is book[u] + zp and zp the book's. Float weights: total = fma(x[k], w[k], total), k in order;
+// with a codebook of floats (tensor/panel.h: FloatBook) w = value(u) * d, rounded to f32 and then to `product`.
 #pragma once
 
 #include <cstddef>
@@ -60,6 +61,10 @@ struct BlockType {
   void (*decode)(const std::byte* block, struct BlockCodes& out);
   /// Writes `block_elements` floats as one block, bit for bit as ggml's reference quantiser does. May be null.
   void (*encode)(const float* in, std::byte* block);
+  /// The inverse of decode: the block that has these codes and scales, which must be numbers it can hold. Null where no
+  /// search over codes and scales is made for the type (quant/fit.h).
+  void (*write)(const struct BlockCodes& in, std::byte* block) = nullptr;
+  int multiplier_low = 0, multiplier_high = 0;  ///< with sub_groups: of a group's multipliers
 };
 
 /// One decoded block, ready for the packer. Only the fields that the format's layout has are set.
@@ -70,13 +75,13 @@ struct BlockCodes {
 };
 
 std::span<const QuantFormat* const> all_formats();
-/// Throws Error naming the format and the known ones.
+/// Also those made of their layout (quant/codes.h). Throws Error naming the format and the listed ones.
 const QuantFormat& find_format(std::string_view name);
 std::span<const BlockType* const> all_block_types();
 /// nullptr when unknown.
 const BlockType* find_block_type(uint32_t gguf_id);
 /// Our own block types, "q4_g64": symmetric, one group a block. GGUF has no ids for them; docs/formats.md says how they
-/// stand in a file. encode is null: see quant/fit.h.
+/// stand in a file. encode is null, see quant/fit.h, but for FP8.
 std::span<const BlockType* const> native_block_types();
 const BlockType* find_native_type(std::string_view name);  ///< nullptr when unknown
 inline constexpr uint32_t native_gguf_id = 24;             ///< that of I8, the type their bytes are stored under

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// File blocks to panels: 16 blocks, one per column, are decoded to bytes and written as bit planes.
+// File blocks to panels: 16 blocks, one per column, are decoded to bytes and written as bit planes. Whole panels of the
+// common types are packed by pack_avx2.cpp where the CPU can.
 #include <algorithm>
 #include <vector>
 
+#include "quant/codes.h"
 #include "quant/format.h"
+#include "quant/pack_avx2.h"
 #include "quant/panels.h"
 #include "tensor/check.h"
 
@@ -13,11 +16,12 @@ namespace {
 
 using Columns = std::vector<BlockCodes>;
 
-void write_column_scales(DType type, const Columns& columns, float (BlockCodes::*field)[16], int group,
+void write_column_scales(const QuantLayout& layout, const Columns& columns, float (BlockCodes::*field)[16], int group,
                          std::byte* out) {
   float values[panel_columns];
-  for (int c = 0; c < panel_columns; ++c) values[c] = (columns[c].*field)[group];
-  write_scales(type, values, out);
+  const float unit = scale_unit(layout);
+  for (int c = 0; c < panel_columns; ++c) values[c] = (columns[c].*field)[group] * unit;
+  write_scales(layout.scale, values, out);
 }
 
 void write_multipliers(const Columns& columns, int8_t (BlockCodes::*field)[16], int group, std::byte* out) {
@@ -29,10 +33,10 @@ void write_block_scales(const QuantLayout& layout, const Columns& columns, int r
   const size_t line = panel_columns * element_bytes(layout.scale);
   const bool has_minimum = layout.zero_point == ZeroPoint::minimum;
   for (int r = 0; r < records; ++r) {
-    write_column_scales(layout.scale, columns, &BlockCodes::scale, r, out);
+    write_column_scales(layout, columns, &BlockCodes::scale, r, out);
     out += line;
     if (has_minimum) {
-      write_column_scales(layout.scale, columns, &BlockCodes::minimum, r, out);
+      write_column_scales(layout, columns, &BlockCodes::minimum, r, out);
       out += line;
     }
     for (int g = 0; g < layout.sub_groups; ++g) {
@@ -51,11 +55,17 @@ struct Packer {
   PanelGeometry geometry;
   int64_t blocks_per_row;
   int records;  // groups, or super-blocks, whose scales one block holds
+  PackPanel fast = nullptr;
   std::vector<BlockCodes> columns{panel_columns};
 
   size_t row_bytes() const { return static_cast<size_t>(blocks_per_row) * type.block_bytes; }
 
   void panel(const std::byte* source, int count, std::byte* out) {
+    if (fast != nullptr && count == panel_columns) {
+      fast(source, row_bytes(), blocks_per_row, out, out + geometry.scales_offset);
+      const size_t used = static_cast<size_t>(blocks_per_row) * static_cast<size_t>(records) * geometry.scale_group_bytes;
+      return std::fill(out + geometry.scales_offset + used, out + geometry.panel_bytes, std::byte{0});
+    }
     std::fill(columns.begin() + count, columns.end(), BlockCodes{});  // columns beyond n have zero scales
     std::byte* codes = out;
     std::byte* scales = out + geometry.scales_offset;
@@ -82,7 +92,7 @@ void pack_rows(const BlockType& type, const std::byte* blocks, int64_t n, int64_
                ": k must be a multiple of its ", type.block_elements, " weights per block");
   const int per_record = geometry.group * std::max<int>(layout.sub_groups, 1);
   Packer packer{type, layout, geometry, k / type.block_elements,
-                layout.bits == 0 ? 0 : type.block_elements / per_record};
+                layout.bits == 0 ? 0 : type.block_elements / per_record, find_fast_packer(type)};
   for (int64_t begin = row; begin < row + rows; begin += panel_columns) {
     const int count = static_cast<int>(std::min<int64_t>(panel_columns, row + rows - begin));
     const std::byte* source = blocks + static_cast<size_t>(begin - row) * packer.row_bytes();
@@ -93,6 +103,34 @@ void pack_rows(const BlockType& type, const std::byte* blocks, int64_t n, int64_
     } else {
       packer.panel(source, count, panel);
     }
+  }
+}
+
+void pack_codes(const QuantFormat& format, const NumberedRows& in, int64_t n, int64_t k, int64_t row, int64_t rows,
+                std::byte* packed) {
+  const QuantLayout& layout = format.layout;
+  const PanelGeometry geometry = panel_geometry(layout, n, k);
+  check_rows("packed weight", n, k, row, rows);
+  NIBBLE_CHECK(layout.bits != 0 && layout.sub_groups == 0, "packing codes: expected a format of codes without sub-groups, found ",
+               format.name);
+  const auto stride = static_cast<size_t>(geometry.k_blocks * block_k), width = static_cast<size_t>(k);
+  std::vector<uint8_t> codes(panel_columns * stride);
+  std::vector<GroupScale> scales(static_cast<size_t>(panel_columns * geometry.groups));
+  for (int64_t begin = row; begin < row + rows; begin += panel_columns) {
+    const auto count = static_cast<size_t>(std::min<int64_t>(panel_columns, row + rows - begin)), first = static_cast<size_t>(begin - row);
+    std::fill(codes.begin(), codes.end(), uint8_t{0});
+    std::fill(scales.begin(), scales.end(), GroupScale{});
+    for (size_t c = 0; c < count; ++c) {
+      std::copy_n(in.codes + (first + c) * width, width, codes.data() + c * stride);
+      for (size_t g = 0; g < static_cast<size_t>(geometry.groups); ++g) {
+        const size_t at = (first + c) * static_cast<size_t>(geometry.groups) + g;
+        GroupScale& s = scales[g * panel_columns + c];
+        s.scale = in.scales[at];
+        if (layout.zero_point == ZeroPoint::minimum) s.minimum = in.offsets[at];
+        if (layout.zero_point == ZeroPoint::integer) s.zero = static_cast<uint8_t>(in.offsets[at]);
+      }
+    }
+    write_panel(layout, geometry, codes.data(), stride, scales.data(), packed + static_cast<size_t>(begin / panel_columns) * geometry.panel_bytes);
   }
 }
 

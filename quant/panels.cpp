@@ -3,6 +3,7 @@
 
 #include <immintrin.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 
@@ -150,6 +151,30 @@ void write_scales(DType type, const float* values, std::byte* out) {
     line[c] = type == DType::f16 ? f32_to_f16(values[c]) : f32_to_bf16(values[c]);
   }
   std::memcpy(out, line, sizeof line);
+}
+
+void write_panel(const QuantLayout& layout, const PanelGeometry& geometry, const uint8_t* codes, size_t stride,
+                 const GroupScale* scales, std::byte* panel) {
+  for (int64_t b = 0; b < geometry.k_blocks; ++b) {
+    write_codes(layout.bits, codes + b * block_k, stride, panel + static_cast<size_t>(b) * geometry.code_block_bytes);
+  }
+  const size_t line = panel_columns * element_bytes(layout.scale);
+  const float unit = scale_unit(layout);
+  std::byte* out = panel + geometry.scales_offset;
+  for (int64_t g = 0; g < geometry.groups; ++g, out += geometry.scale_group_bytes) {
+    const GroupScale* s = scales + g * panel_columns;
+    float values[panel_columns], minima[panel_columns];
+    for (int c = 0; c < panel_columns; ++c) {
+      values[c] = s[c].scale * unit;
+      minima[c] = s[c].minimum;
+    }
+    write_scales(layout.scale, values, out);
+    if (layout.zero_point == ZeroPoint::minimum) write_scales(layout.scale, minima, out + line);
+    for (int c = 0; layout.zero_point == ZeroPoint::integer && c < panel_columns; ++c) {
+      out[line + static_cast<size_t>(c)] = static_cast<std::byte>(s[c].zero);
+    }
+  }
+  std::fill(out, panel + geometry.panel_bytes, std::byte{0});
 }
 
 void write_floats(DType type, const std::byte* rows, size_t row_bytes, int columns, int64_t k, std::byte* out) {

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Floats to panels. Codes are chosen against the scale as stored, so that its rounding is not paid for twice.
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstring>
 #include <limits>
+#include <utility>
 #include <vector>
 
+#include "quant/codes.h"
 #include "quant/formats/formats.h"
 #include "quant/panels.h"
 #include "tensor/check.h"
@@ -13,16 +17,42 @@ namespace nibble::quant {
 
 namespace {
 
-struct GroupScale {
-  float scale = 0, minimum = 0;
-  uint8_t zero = 0;
-};
+using Lanes = float __attribute__((vector_size(32)));
+using Bytes = uint8_t __attribute__((vector_size(8)));
+constexpr int lanes = 8;
+constexpr float magic = 0x1.8p23f;
 
-float rounded(DType type, float value) {
-  switch (type) {
-    case DType::f16: return f16_to_f32(f32_to_f16(value));
-    case DType::bf16: return bf16_to_f32(f32_to_bf16(value));
-    default: return value;
+/// range_of for a multiple of eight.
+__attribute__((target_clones("avx2", "default")))
+void range_of_lanes(const float* x, int count, Range& range) {
+  Lanes low, high;
+  std::memcpy(&low, x, sizeof low);
+  high = low;
+  for (int j = lanes; j < count; j += lanes) {
+    Lanes v;
+    std::memcpy(&v, x + j, sizeof v);
+    low = v < low ? v : low;
+    high = v > high ? v : high;
+  }
+  range = {low[0], high[0]};
+  for (int i = 1; i < lanes; ++i) {
+    range.low = std::min(range.low, low[i]);
+    range.high = std::max(range.high, high[i]);
+  }
+}
+
+/// codes = nearest(x - minimum, d, low, high) - low, for a multiple of eight and d that is not 0.
+__attribute__((target_clones("avx2", "default")))
+void codes_of_lanes(const float* x, int count, float minimum, float d, float low, float high, uint8_t* codes) {
+  for (int j = 0; j < count; j += lanes) {
+    Lanes v;
+    std::memcpy(&v, x + j, sizeof v);
+    v = (v - minimum) / d;
+    v = v < low ? Lanes{} + low : v;
+    v = v > high ? Lanes{} + high : v;
+    v = ((v + magic) - magic) - low;
+    const Bytes eight = __builtin_convertvector(v, Bytes);
+    std::memcpy(codes + j, &eight, sizeof eight);
   }
 }
 
@@ -31,7 +61,7 @@ float rounded(DType type, float value) {
 int nearest(float x, float d, int low, int high) {
   if (d == 0) return std::clamp(0, low, high);
   const float clamped = std::clamp(x / d, static_cast<float>(low), static_cast<float>(high));
-  return static_cast<int>((clamped + 0x1.8p23f) - 0x1.8p23f);
+  return static_cast<int>((clamped + magic) - magic);
 }
 
 int nearest_in(std::span<const int8_t> book, float x) {
@@ -40,6 +70,36 @@ int nearest_in(std::span<const int8_t> book, float x) {
     if (std::fabs(x - book[i]) < std::fabs(x - book[best])) best = i;
   }
   return static_cast<int>(best);
+}
+
+/// Codes of a book in rising order of what they stand for; those of NaN, infinities and the negative zero left out.
+struct SortedBook {
+  std::vector<std::pair<float, uint8_t>> values;
+
+  explicit SortedBook(const FloatBook& book) {
+    for (unsigned code = 0; code < 1u << book.bits; ++code) {
+      const float value = book.value(code) * book.unit;
+      if (std::fabs(value) <= book.most && !(value == 0 && code >= 1u << (book.bits - 1))) values.emplace_back(value, static_cast<uint8_t>(code));
+    }
+    std::sort(values.begin(), values.end());
+  }
+};
+
+/// Of the two nearest the one with the even code.
+uint8_t nearest_float(const FloatBook& book, float x) {
+  static const std::vector<SortedBook> sorted = [] {
+    std::vector<SortedBook> all;
+    for (int i = books::nf4_float; i <= books::e5m2; ++i) all.emplace_back(*float_book(i));
+    return all;
+  }();
+  const auto& values = sorted[static_cast<size_t>(&book - float_book(books::nf4_float))].values;
+  const auto above = std::lower_bound(values.begin(), values.end(), std::pair{x, uint8_t{0}});
+  if (above == values.begin()) return above->second;
+  if (above == values.end()) return values.back().second;
+  const auto below = above - 1;
+  const float up = above->first - x, down = x - below->first;
+  if (up != down) return up < down ? above->second : below->second;
+  return above->second % 2 == 0 ? above->second : below->second;
 }
 
 // The peak becomes code 0, the end that reaches farther. The step widens only where the other end would lie more than
@@ -68,12 +128,25 @@ float codebook_scale(const Range& range, std::span<const int8_t> book) {
 }
 
 GroupScale quantize_group(const QuantLayout& layout, const float* x, int count, uint8_t* codes) {
-  const Range range = range_of(x, count);
-  const int top = (1 << layout.bits) - 1, middle = 1 << (layout.bits - 1);
   GroupScale s;
+  const bool by_lanes = count % lanes == 0;
+  Range range;
+  if (by_lanes) range_of_lanes(x, count, range);
+  else range = range_of(x, count);
+  // codes of x - minimum against the scale, the lowest being 0
+  const auto encode = [&](float minimum, int low, int high) {
+    if (by_lanes && s.scale != 0) return codes_of_lanes(x, count, minimum, s.scale, static_cast<float>(low), static_cast<float>(high), codes);
+    for (int i = 0; i < count; ++i) codes[i] = static_cast<uint8_t>(nearest(x[i] - minimum, s.scale, low, high) - low);
+  };
+  const int top = (1 << layout.bits) - 1, middle = 1 << (layout.bits - 1);
+  if (const FloatBook* floats = float_book(layout.codebook)) {
+    s.scale = rounded_to(layout.scale, std::max(std::fabs(range.low), std::fabs(range.high)) / floats->most);
+    for (int i = 0; i < count; ++i) codes[i] = nearest_float(*floats, s.scale != 0 ? x[i] / s.scale : 0.0f);
+    return s;
+  }
   if (layout.codebook) {
     const auto book = panel_codebook(layout.codebook).codes();
-    s.scale = rounded(layout.scale, codebook_scale(range, book));
+    s.scale = rounded_to(layout.scale, codebook_scale(range, book));
     for (int i = 0; i < count; ++i) {
       codes[i] = static_cast<uint8_t>(nearest_in(book, s.scale != 0 ? x[i] / s.scale : 0.0f));
     }
@@ -81,28 +154,29 @@ GroupScale quantize_group(const QuantLayout& layout, const float* x, int count, 
   }
   switch (layout.zero_point) {
     case ZeroPoint::symmetric:
-      s.scale = rounded(layout.scale, symmetric_scale(range, layout.bits));
-      for (int i = 0; i < count; ++i) {
-        codes[i] = static_cast<uint8_t>(nearest(x[i], s.scale, -middle, middle - 1) + middle);
-      }
+      s.scale = rounded_to(layout.scale, symmetric_scale(range, layout.bits));
+      encode(0, -middle, middle - 1);
       break;
     case ZeroPoint::minimum:
-      s.scale = rounded(layout.scale, (range.high - range.low) / static_cast<float>(top));
-      s.minimum = rounded(layout.scale, range.low);
-      for (int i = 0; i < count; ++i) codes[i] = static_cast<uint8_t>(nearest(x[i] - s.minimum, s.scale, 0, top));
+      s.scale = rounded_to(layout.scale, (range.high - range.low) / static_cast<float>(top));
+      s.minimum = rounded_to(layout.scale, range.low);
+      encode(s.minimum, 0, top);
       break;
     case ZeroPoint::integer: {
       const float low = std::min(range.low, 0.0f), high = std::max(range.high, 0.0f);
-      s.scale = rounded(layout.scale, (high - low) / static_cast<float>(top));
+      s.scale = rounded_to(layout.scale, (high - low) / static_cast<float>(top));
       const int zero = nearest(-low, s.scale, 0, top);
       s.zero = static_cast<uint8_t>(zero);
-      for (int i = 0; i < count; ++i) codes[i] = static_cast<uint8_t>(nearest(x[i], s.scale, -zero, top - zero) + zero);
+      encode(0, -zero, top - zero);
     }
   }
   return s;
 }
 
 void check_finite(const float* x, int64_t k, int64_t row, const QuantFormat& format) {
+  uint32_t largest = 0;  // exponents: those of numbers that are not finite are all ones
+  for (int64_t j = 0; j < k; ++j) largest = std::max(largest, std::bit_cast<uint32_t>(x[j]) & 0x7f800000u);
+  if (largest != 0x7f800000u) return;
   for (int64_t j = 0; j < k; ++j) {
     NIBBLE_CHECK(std::isfinite(x[j]), "quantising to ", format.name, ": weight (", row, ", ", j, ") is ", x[j]);
   }
@@ -137,29 +211,6 @@ struct Quantizer {
       if (static_cast<int>(i % panel_columns) >= from) scales[i] = {};
     }
   }
-
-  void write(std::byte* panel) const {
-    for (int64_t b = 0; b < geometry.k_blocks; ++b) {
-      std::byte* block = panel + static_cast<size_t>(b) * geometry.code_block_bytes;
-      write_codes(layout.bits, codes.data() + b * block_k, stride, block);
-    }
-    const size_t line = panel_columns * element_bytes(layout.scale);
-    std::byte* out = panel + geometry.scales_offset;
-    for (int64_t g = 0; g < geometry.groups; ++g, out += geometry.scale_group_bytes) {
-      const GroupScale* s = scales.data() + g * panel_columns;
-      float values[panel_columns], minima[panel_columns];
-      for (int c = 0; c < panel_columns; ++c) {
-        values[c] = s[c].scale;
-        minima[c] = s[c].minimum;
-      }
-      write_scales(layout.scale, values, out);
-      if (layout.zero_point == ZeroPoint::minimum) write_scales(layout.scale, minima, out + line);
-      for (int c = 0; layout.zero_point == ZeroPoint::integer && c < panel_columns; ++c) {
-        out[line + static_cast<size_t>(c)] = static_cast<std::byte>(s[c].zero);
-      }
-    }
-    std::fill(out, panel + geometry.panel_bytes, std::byte{0});
-  }
 };
 
 // Float formats: conversion only.
@@ -174,6 +225,19 @@ void convert_panel(const QuantLayout& layout, const PanelGeometry& geometry, con
 }
 
 }  // namespace
+
+void quantize_numbers(const QuantLayout& layout, const float* in, int64_t rows, int64_t k, uint8_t* codes, float* scales,
+                      float* offsets) {
+  const int64_t group = layout.group ? layout.group : k;
+  NIBBLE_CHECK(k % group == 0, "rows of ", k, " weights in groups of ", group);
+  for (int64_t i = 0; i < rows * k; ++i) NIBBLE_CHECK(std::isfinite(in[i]), "weight (", i / k, ", ", i % k, ") is ", in[i]);
+  for (int64_t i = 0; i < rows * k; i += group) {
+    const GroupScale s = quantize_group(layout, in + i, static_cast<int>(group), codes + i);
+    NIBBLE_CHECK(std::isfinite(s.scale), "weights (", i / k, ", ", i % k, " to ", i % k + group, ") need a scale beyond ", name(layout.scale));
+    *scales++ = s.scale;
+    *offsets++ = layout.zero_point == ZeroPoint::integer ? s.zero : layout.codebook ? 0.0f : static_cast<float>(1 << (layout.bits - 1));
+  }
+}
 
 void quantize_rows(const QuantFormat& format, const float* in, int64_t n, int64_t k, int64_t row, int64_t rows,
                    std::byte* packed) {
@@ -192,7 +256,7 @@ void quantize_rows(const QuantFormat& format, const float* in, int64_t n, int64_
     }
     for (int c = 0; c < count; ++c) quantizer.column(c, source + c * k, begin + c);
     if (count < panel_columns) quantizer.clear_columns(count);
-    quantizer.write(panel);
+    write_panel(layout, geometry, quantizer.codes.data(), quantizer.stride, quantizer.scales.data(), panel);
   }
 }
 

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "quant/formats/formats.h"
+#include "quant/panels.h"
 #include "tensor/check.h"
 
 namespace nibble::quant {
@@ -28,10 +29,12 @@ void read_codes(int bits, const std::byte* block, int column, uint8_t* codes) {
   std::memcpy(codes, quads, sizeof quads);
 }
 
-// w = (d * number of the code) + m, every operation in f32; m only exists with a minimum.
+// w = (d * number of the code) + m, every operation in f32; m only exists with a minimum. `scale` as panels store it.
 void apply(const QuantLayout& layout, const uint8_t* codes, int count, float scale, float minimum, int zero,
            float* out) {
-  if (layout.codebook) {
+  if (const FloatBook* floats = float_book(layout.codebook)) {
+    for (int i = 0; i < count; ++i) out[i] = rounded_product(layout.product, floats->value(codes[i]) * scale);
+  } else if (layout.codebook) {
     const int8_t* book = panel_codebook(layout.codebook).values;
     for (int i = 0; i < count; ++i) out[i] = scale * static_cast<float>(book[codes[i]]);
   } else if (layout.zero_point == ZeroPoint::minimum) {
@@ -102,6 +105,7 @@ void dequantize_blocks(const BlockType& type, const std::byte* blocks, int64_t e
                ": expected a multiple of ", type.block_elements);
   if (layout.bits == 0) return floats(layout.scale, blocks, elements, 1, out);
   const int zero = 1 << (layout.bits - 1);
+  const float unit = scale_unit(layout);
   BlockCodes block{};
   for (int64_t e = 0; e < elements; e += type.block_elements, blocks += type.block_bytes, out += type.block_elements) {
     type.decode(blocks, block);
@@ -110,7 +114,7 @@ void dequantize_blocks(const BlockType& type, const std::byte* blocks, int64_t e
       const float scale = layout.sub_groups ? block.scale[s] * static_cast<float>(block.sub_scale[g]) : block.scale[s];
       const float minimum =
           layout.sub_groups ? block.minimum[s] * static_cast<float>(block.sub_minimum[g]) : block.minimum[s];
-      apply(layout, block.codes + g * layout.group, layout.group, scale, minimum, zero, out + g * layout.group);
+      apply(layout, block.codes + g * layout.group, layout.group, scale * unit, minimum, zero, out + g * layout.group);
     }
   }
 }

@@ -39,4 +39,6 @@ if [ ! -f "$model" ] || ! echo "$digest  $model" | sha256sum --check --quiet - 2
     exec build/release/nibble run -m models/tiny/austen.gguf -n 120 -p "${1:-It was a truth universally acknowledged}"
   fi
 fi
-exec build/release/nibble run -m "$model" --chat -n 300 -p "${1:-Explain in three sentences why the sky is blue.}"
+question="Give me three tips for a good night's sleep."
+# Its authors recommend these two for sampling.
+exec build/release/nibble run -m "$model" --chat --temp 0.2 --top-p 0.9 -n 300 -p "${1:-$question}"

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <utility>
 
 #include "tensor/check.h"
@@ -79,14 +80,22 @@ Buffer& Buffer::operator=(Buffer&& other) noexcept {
   return *this;
 }
 
-MappedFile::MappedFile(const std::string& path) : path_(path) {
+namespace {
+int open_to_read(const std::string& path) {
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // O_NONBLOCK: opening a pipe must not hang
   NIBBLE_CHECK(fd >= 0, "cannot open ", path, ": ", std::strerror(errno));
+  return fd;
+}
+}  // namespace
+
+MappedFile::MappedFile(const std::string& path) : MappedFile(path, open_to_read(path)) {}
+
+MappedFile::MappedFile(std::string path, int fd) : path_(std::move(path)) {
   struct stat status {};
   const bool known = fstat(fd, &status) == 0;
   if (!known || !S_ISREG(status.st_mode)) {
     close(fd);
-    fail(path, known ? ": expected a regular file" : ": cannot read its size");
+    fail(path_, known ? ": expected a regular file" : ": cannot read its size");
   }
   size_ = static_cast<size_t>(status.st_size);
   if (size_ > 0) {
@@ -94,7 +103,7 @@ MappedFile::MappedFile(const std::string& path) : path_(path) {
     if (raw == MAP_FAILED) {
       const int error = errno;
       close(fd);
-      fail("cannot map ", path, ": ", std::strerror(error));
+      fail("cannot map ", path_, ": ", std::strerror(error));
     }
     data_ = static_cast<const std::byte*>(raw);
   }
@@ -119,6 +128,26 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(size_, taken.size_);
   std::swap(fd_, taken.fd_);
   return *this;
+}
+
+void MappedFile::read(size_t offset, std::span<std::byte> out) const {
+  while (!out.empty()) {
+    const ssize_t got = pread(fd_, out.data(), out.size(), static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
+    NIBBLE_CHECK(got >= 0, "cannot read ", path_, " at byte ", offset, ": ", std::strerror(errno));
+    NIBBLE_CHECK(got > 0, path_, " ends at byte ", offset, ": expected ", out.size(), " more bytes");
+    offset += static_cast<size_t>(got);
+    out = out.subspan(static_cast<size_t>(got));
+  }
+}
+
+std::string MappedFile::identity() const {
+  struct stat status {};
+  if (fd_ < 0 || fstat(fd_, &status) != 0) return "";
+  constexpr time_t settled = 2;  // seconds; coarser than the clock of any usual file system
+  if (time(nullptr) < std::max(status.st_mtim.tv_sec, status.st_ctim.tv_sec) + settled) return "";
+  const auto text = [](const timespec& t) { return message(t.tv_sec, ".", t.tv_nsec); };
+  return message(status.st_dev, ":", status.st_ino, ":", status.st_size, ":", text(status.st_mtim), ":", text(status.st_ctim));
 }
 
 void MappedFile::release(size_t offset, size_t size) const {

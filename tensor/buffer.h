@@ -33,12 +33,20 @@ class MappedFile {
  public:
   MappedFile() = default;
   explicit MappedFile(const std::string& path);
+  /// The file behind a descriptor that it takes over; `path` is its name in errors.
+  MappedFile(std::string path, int fd);
   ~MappedFile();
   MappedFile(MappedFile&& other) noexcept;
   MappedFile& operator=(MappedFile&& other) noexcept;
 
   const std::string& path() const { return path_; }
   std::span<const std::byte> bytes() const { return {data_, size_}; }
+  /// Copies [offset, offset + out.size()) into `out` without mapping it: large parts that are read once cost no page
+  /// faults this way. Throws Error when the file no longer has so many bytes, or cannot be read.
+  void read(size_t offset, std::span<std::byte> out) const;
+  /// Device, inode, size and times as a text: another file, or the same one written to since, has another. Empty when
+  /// it was written to so recently that one more write might leave the same times.
+  std::string identity() const;
   /// Lets the pages wholly inside [offset, offset + size) go; they are read again if touched.
   void release(size_t offset, size_t size) const;
   /// Asks for read-ahead of the range.

@@ -18,7 +18,7 @@ constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 constexpr size_t align64(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 ActNeeds needs_in(const QuantFormat& format) {
-  return {.group = format.layout.group, .offset = offsets[format.layout.spare], .bits = format.layout.bits};
+  return {.group = format.layout.group, .offset = offsets[format.layout.offset], .bits = format.layout.bits};
 }
 
 size_t act_bytes(const QuantFormat& format, int64_t m, int64_t k) { return act_regions(needs_in(format), m, k).bytes; }
@@ -53,7 +53,7 @@ struct ActFormats {
                         .layout = {.group = static_cast<uint16_t>(group),
                                    .bits = static_cast<uint8_t>(bits),
                                    .scale = DType::f32,
-                                   .spare = static_cast<uint8_t>(o)},
+                                   .offset = static_cast<uint8_t>(o)},
                         .bytes = act_bytes,
                         .dequantize = act_dequantize};
           ++i;

@@ -28,6 +28,8 @@ struct QuantLayout {
   uint8_t sub_groups = 0;   ///< 0: a scale per group. Else groups per super-block: one `scale` (and minimum) for the
                             ///< super-block times one int8 multiplier (each) per group
   uint8_t codebook = 0;     ///< 0: codes are numbers. Else one of nibble::books (tensor/panel.h): w = d * book[u]
+  DType product = DType::f32;  ///< of a book of floats: what d * book[u] is rounded to; f32, f16 or bf16
+  uint8_t offset = 0;       ///< of activations, act_format below; 0 for weights
   uint8_t spare = 0;        ///< keeps the representation free of padding
   bool operator==(const QuantLayout&) const = default;
 };
@@ -54,7 +56,7 @@ struct ActNeeds {
 };
 
 /// The format of activations ("act_g32_z8", "act_g32_z128_i16"). Static; layout.group = group, layout.bits = bits and
-/// layout.spare = log2(offset) + 1, or 0 for offset 0. quant/activation.h says what the bytes are. Throws Error on other
+/// layout.offset = log2(offset) + 1, or 0 for offset 0. quant/activation.h says what the bytes are. Throws Error on other
 /// groups and widths and on an offset that is neither 0 nor a power of two up to 128.
 const QuantFormat& act_format(const ActNeeds& needs);
 

@@ -35,6 +35,12 @@ void check_layout(const QuantLayout& l) {
                "weight layout: group ", l.group, ", expected 16, 32, 64, 128 or 0 for the whole row");
   NIBBLE_CHECK(l.sub_groups == 0 || (l.group != 0 && l.zero_point != ZeroPoint::integer),
                "weight layout: sub_groups need a group size and a symmetric or minimum zero point");
+  if (const FloatBook* floats = float_book(l.codebook)) {
+    NIBBLE_CHECK(l.bits == floats->bits && l.zero_point == ZeroPoint::symmetric && l.sub_groups == 0 && l.scale == DType::f32 && l.group != 16,
+                 "weight layout: codebook ", floats->name, " needs codes of ", floats->bits, " bits, groups from 32 and scales of f32");
+    return;
+  }
+  NIBBLE_CHECK(l.product == DType::f32, "weight layout: products of type ", name(l.product), " need a codebook of floats");
   if (l.codebook == 0) return;
   const Codebook& book = panel_codebook(l.codebook);
   NIBBLE_CHECK(l.bits == book.bits && l.zero_point == ZeroPoint::symmetric, "weight layout: codebook ", book.name,
@@ -88,6 +94,8 @@ PanelGeometry panel_geometry(const QuantLayout& layout, int64_t n, int64_t k) {
   const int64_t unit = layout.group * std::max<int64_t>(layout.sub_groups, 1);
   NIBBLE_CHECK(layout.group == 0 || k % unit == 0, "packed weight (", n, ", ", k, "): k must be a multiple of ", unit,
                layout.sub_groups ? " (a super-block)" : " (a group)");
+  NIBBLE_CHECK(float_book(layout.codebook) == nullptr || k % block_k == 0, "packed weight (", n, ", ", k, "): k must be a multiple of ",
+               block_k, " for a codebook of floats");
   g.group = stored_group(layout);
   g.groups = ceil_div(k, g.group);
   g.code_block_bytes = size_t{64} * layout.bits;
@@ -143,6 +151,7 @@ float panel_weight(const QuantLayout& layout, const PanelGeometry& geometry, con
                    int column) {
   const unsigned code = panel_code(layout, panel, k, column);
   const PanelScale s = panel_scale(layout, geometry, panel, k, column);
+  if (const FloatBook* book = float_book(layout.codebook)) return rounded_product(layout.product, book->value(code) * s.scale);
   if (layout.zero_point == ZeroPoint::symmetric) return s.scale * static_cast<float>(panel_number(layout, code));
   return std::fma(s.scale, static_cast<float>(code), s.minimum);
 }

@@ -50,11 +50,12 @@ float panel_weight(const QuantLayout& layout, const PanelGeometry& geometry, con
 float panel_float(const QuantLayout& layout, const std::byte* panel, int64_t k, int column);
 
 /// The number that a code of a symmetric layout stands for, before its scale: code - 2^(bits-1), or the codebook's value.
+/// Not for books of floats.
 int panel_number(const QuantLayout& layout, unsigned code);
 
 /// Values of QuantLayout::codebook; tensor/codebook.cpp has the numbers.
 namespace books {
-enum : uint8_t { none, nf4, iq4, fp4, b1, t2, iq1, iq2, iq3, odd };
+enum : uint8_t { none, nf4, iq4, fp4, b1, t2, iq1, iq2, iq3, odd, nf4_float, fp4_float, e4m3, e5m2 };
 }
 
 /// What the codes of a codebook stand for.
@@ -69,7 +70,30 @@ struct Codebook {
 /// Throws Error on an index that is not in `books`, none included.
 const Codebook& panel_codebook(int index);
 
-/// What quantised weights need of the activations they read.
+/// A book of floats: its weights meet f32 activations, as unquantised ones do. w = value(u) * d rounded to f32, then to
+/// layout.product, where d is what the panel stores: a scale times `unit`, so that a value is a few bits of its code.
+struct FloatBook {
+  std::string_view name;
+  int bits = 4;               ///< of a code, 4 or 8
+  float unit = 1;             ///< a power of two
+  float least = 0, most = 1;  ///< of the magnitudes of what codes stand for, other than 0
+  float values[16] = {};      ///< of codes of 4 bits
+  int shift = 0;              ///< of codes of 8 bits: the code, then 24 zeros, shifted right by so much, its sign kept ...
+  uint32_t mask = 0;          ///< ... and these bits of it are the bits of the value. Codes of NaN and infinities mean nothing
+
+  float value(unsigned code) const;  ///< what the code stands for, divided by `unit`
+};
+/// nullptr for other indices.
+const FloatBook* float_book(int index);
+/// Unquantised weights and those with a book of floats.
+bool float_weights(const QuantLayout& layout);
+/// An f32 product as `type` holds it; see float_range_fits.
+float rounded_product(DType type, float product);
+/// Whether scales of these magnitudes, other than 0, can be stored: no product with a code is so large or so small that
+/// `product` or f32 would not hold it like other numbers.
+bool float_range_fits(const FloatBook& book, DType product, float least, float most);
+
+/// What quantised weights need of the quantised activations that they read.
 ActNeeds panel_act_needs(const QuantLayout& weights);
 
 /// Row i of x (k floats) into row i of the activation tensor at `out` of m rows. Per act_group(group) of k: max = max|x|

@@ -9,8 +9,7 @@ namespace nibble::models {
 namespace {
 
 Config config(const Metadata& m) {
-  Config c = read_config(m, {.ffn = 4, .context = 2048, .rotary_part = 0, .act = Act::gelu_tanh});
-  c.norm_eps = static_cast<float>(m.get_float("attention.layer_norm_epsilon|layer_norm_epsilon", 1e-5, 1e-12, 1));
+  Config c = read_config(m, {.ffn = 4, .context = 2048, .rotary_part = 0, .act = Act::gelu_tanh, .norm_eps = 1e-5});
   c.alibi_bias = 8;
   constexpr std::string_view post = "apply_residual_connection_post_layernorm";
   NIBBLE_CHECK(!m.get_bool(post, false), m.file(), ": ", post, ": expected false");
@@ -23,8 +22,6 @@ Value block(Builder& b, Value x) {
   x = b.add(x, b.attention(b.layer_norm(x, "attn_norm")));
   return b.add(x, b.mlp(b.layer_norm(x, "ffn_norm"), b.config().act));
 }
-
-Value head(Builder& b, Value x) { return b.logits(b.layer_norm(x, "output_norm")); }
 
 }  // namespace
 
@@ -52,7 +49,7 @@ Arch bloom_arch() {
                     {"output", "?output|lm_head"}},
           .embed = embed,
           .block = block,
-          .head = head};
+          .head = layer_norm_head};
 }
 
 }  // namespace nibble::models

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // ChatGLM 2 and 3, GLM-4 9B (arXiv 2406.12793): rope on half of each head in adjacent pairs, grouped queries,
 // fused matrices.
-#include "models/builder.h"
 #include "models/config.h"
 
 namespace nibble::models {
@@ -9,22 +8,12 @@ namespace nibble::models {
 namespace {
 
 Config config(const Metadata& m) {
-  Config c = read_config(m, {.rotary_part = 0.5});
-  constexpr std::string_view eps = "attention.layer_norm_rms_epsilon|layernorm_epsilon|rms_norm_eps";
-  c.norm_eps = static_cast<float>(m.need_float(eps, 1e-12, 1));
+  Config c = read_config(m, {.rotary_part = 0.5, .pairing = Pairing::interleaved});
   c.kv_heads = static_cast<int>(m.get_int("multi_query_group_num", c.kv_heads, 1, c.heads));
   c.rope_theta *= static_cast<float>(m.get_float("rope_ratio", 1, 1e-3, 1e9));
-  c.pairing = Pairing::interleaved;
   check_heads(m, c);
   return c;
 }
-
-Value block(Builder& b, Value x) {
-  x = b.add(x, b.attention(b.rms_norm(x, "attn_norm")));
-  return b.add(x, b.mlp_gated(b.rms_norm(x, "ffn_norm"), Act::silu));
-}
-
-Value head(Builder& b, Value x) { return b.logits(b.rms_norm(x, "output_norm")); }
 
 }  // namespace
 
@@ -32,6 +21,7 @@ Arch chatglm_arch() {
   return {.name = "chatglm",
           .model_types = {"chatglm", "glm"},
           .examples = "ChatGLM2, ChatGLM3, GLM-4 9B",
+          .proof = same_class_proof,
           .config = config,
           .names = {{"embedding", "token_embd|transformer.embedding.word_embeddings|model.embed_tokens"},
                     {"attn_norm", "blk.{}.attn_norm|transformer.encoder.layers.{}.input_layernorm|"
@@ -56,9 +46,7 @@ Arch chatglm_arch() {
                     {"down", "blk.{}.ffn_down|transformer.encoder.layers.{}.mlp.dense_4h_to_h|"
                              "model.layers.{}.mlp.down_proj"},
                     {"output_norm", "output_norm|transformer.encoder.final_layernorm|model.norm"},
-                    {"output", "?output|transformer.output_layer|lm_head"}},
-          .block = block,
-          .head = head};
+                    {"output", "?output|transformer.output_layer|lm_head"}}};
 }
 
 }  // namespace nibble::models

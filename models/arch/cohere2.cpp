@@ -8,9 +8,7 @@ namespace nibble::models {
 namespace {
 
 Config config(const Metadata& m) {
-  Config c = read_config(m, {.full_attention_every = 4});
-  c.norm_eps = static_cast<float>(m.get_float("attention.layer_norm_epsilon|layer_norm_eps", 1e-5, 1e-12, 1));
-  c.pairing = Pairing::interleaved;
+  Config c = read_config(m, {.full_attention_every = 4, .pairing = Pairing::interleaved, .norm_eps = 1e-5});
   c.logit_scale = static_cast<float>(m.get_float("logit_scale", 0.0625, 1e-9, 1e9));
   c.no_rope = c.full_attention;
   return c;
@@ -21,8 +19,6 @@ Value block(Builder& b, Value x) {
   return b.add(x, b.add(b.attention(n), b.mlp_gated(n, Act::silu)));
 }
 
-Value head(Builder& b, Value x) { return b.logits(b.layer_norm(x, "output_norm")); }
-
 }  // namespace
 
 Arch cohere2_arch() {
@@ -30,19 +26,9 @@ Arch cohere2_arch() {
           .model_types = {"cohere2"},
           .examples = "Command R7B, Command A",
           .config = config,
-          .names = {{"embedding", "token_embd|model.embed_tokens"},
-                    {"attn_norm", "blk.{}.attn_norm|model.layers.{}.input_layernorm"},
-                    {"q", "blk.{}.attn_q|model.layers.{}.self_attn.q_proj"},
-                    {"k", "blk.{}.attn_k|model.layers.{}.self_attn.k_proj"},
-                    {"v", "blk.{}.attn_v|model.layers.{}.self_attn.v_proj"},
-                    {"o", "blk.{}.attn_output|model.layers.{}.self_attn.o_proj"},
-                    {"gate", "blk.{}.ffn_gate|model.layers.{}.mlp.gate_proj"},
-                    {"up", "blk.{}.ffn_up|model.layers.{}.mlp.up_proj"},
-                    {"down", "blk.{}.ffn_down|model.layers.{}.mlp.down_proj"},
-                    {"output_norm", "output_norm|model.norm"},
-                    {"output", "?output|lm_head"}},
+          .names = llama_names({{"ffn_norm", ""}}),
           .block = block,
-          .head = head};
+          .head = layer_norm_head};
 }
 
 }  // namespace nibble::models

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Falcon (arXiv 2311.16867): one or two LayerNorms before attention and MLP in parallel; the first models (RW) have ALiBi,
-// and the MLP after the attention.
+// Falcon (arXiv 2311.16867): one or two LayerNorms before attention and MLP in parallel; the first models (RW) have
+// ALiBi, and the MLP after the attention.
 #include <cmath>
 
 #include "models/builder.h"
@@ -11,8 +11,7 @@ namespace nibble::models {
 namespace {
 
 Config config(const Metadata& m) {
-  Config c = read_config(m, {.ffn = 4, .context = 2048, .act = Act::gelu});
-  c.norm_eps = static_cast<float>(m.get_float("attention.layer_norm_epsilon|layer_norm_epsilon", 1e-5, 1e-12, 1));
+  Config c = read_config(m, {.ffn = 4, .context = 2048, .act = Act::gelu, .norm_eps = 1e-5});
   const bool grouped = m.get_bool("new_decoder_architecture", false);
   if (m.source() == Metadata::Source::hugging_face) {
     if (grouped) c.kv_heads = static_cast<int>(m.get_int("num_kv_heads|n_head_kv", c.heads, 1, c.heads));
@@ -35,8 +34,6 @@ Value block(Builder& b, Value x) {
   return b.add(x, b.mlp(b.layer_norm(x, "ffn_norm"), b.config().act));
 }
 
-Value head(Builder& b, Value x) { return b.logits(b.layer_norm(x, "output_norm")); }
-
 }  // namespace
 
 Arch falcon_arch() {
@@ -58,7 +55,7 @@ Arch falcon_arch() {
                     {"output_norm", "output_norm|transformer.ln_f"},
                     {"output", "?output|lm_head"}},
           .block = block,
-          .head = head};
+          .head = layer_norm_head};
 }
 
 }  // namespace nibble::models

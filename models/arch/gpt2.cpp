@@ -9,8 +9,7 @@ namespace nibble::models {
 namespace {
 
 Config config(const Metadata& m) {
-  Config c = read_config(m, {.ffn = 4, .rotary_part = 0, .act = Act::gelu_tanh});
-  c.norm_eps = static_cast<float>(m.get_float("attention.layer_norm_epsilon|layer_norm_epsilon", 1e-5, 1e-12, 1));
+  Config c = read_config(m, {.ffn = 4, .rotary_part = 0, .act = Act::gelu_tanh, .norm_eps = 1e-5});
   constexpr std::string_view inverse = "scale_attn_by_inverse_layer_idx";
   NIBBLE_CHECK(!m.get_bool(inverse, false), m.file(), ": ", inverse, ": expected false");
   return c;
@@ -22,8 +21,6 @@ Value block(Builder& b, Value x) {
   x = b.add(x, b.attention(b.layer_norm(x, "attn_norm")));
   return b.add(x, b.mlp(b.layer_norm(x, "ffn_norm"), b.config().act));
 }
-
-Value head(Builder& b, Value x) { return b.logits(b.layer_norm(x, "output_norm")); }
 
 }  // namespace
 
@@ -46,7 +43,7 @@ Arch gpt2_arch() {
                     {"output", "?output|lm_head"}},
           .embed = embed,
           .block = block,
-          .head = head};
+          .head = layer_norm_head};
 }
 
 }  // namespace nibble::models

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// GPT-J 6B (github.com/kingoflolz/mesh-transformer-jax): one LayerNorm feeds attention and MLP in parallel; rotary on the
-// first `rope_dim` elements of each head, adjacent pairs; biases in the MLP and the output matrix.
+// GPT-J 6B (github.com/kingoflolz/mesh-transformer-jax): one LayerNorm feeds attention and MLP in parallel; rotary on
+// the first `rope_dim` elements of each head, adjacent pairs; biases in the MLP and the output matrix.
 #include "models/builder.h"
 #include "models/config.h"
 
@@ -8,20 +8,13 @@ namespace nibble::models {
 
 namespace {
 
-Config config(const Metadata& m) {
-  Config c = read_config(m);
-  c.norm_eps = static_cast<float>(m.get_float("attention.layer_norm_epsilon|layer_norm_epsilon", 1e-5, 1e-12, 1));
-  c.pairing = Pairing::interleaved;
-  return c;
-}
+Config config(const Metadata& m) { return read_config(m, {.pairing = Pairing::interleaved, .norm_eps = 1e-5}); }
 
 Value block(Builder& b, Value x) {
   Value n = b.layer_norm(x, "attn_norm");
   Value attention = b.attention(n);
   return b.add(x, b.add(attention, b.mlp(n, Act::gelu_tanh)));
 }
-
-Value head(Builder& b, Value x) { return b.logits(b.layer_norm(x, "output_norm")); }
 
 }  // namespace
 
@@ -41,7 +34,7 @@ Arch gptj_arch() {
                     {"output_norm", "output_norm|transformer.ln_f"},
                     {"output", "output|lm_head"}},
           .block = block,
-          .head = head};
+          .head = layer_norm_head};
 }
 
 }  // namespace nibble::models

@@ -9,9 +9,7 @@ namespace nibble::models {
 namespace {
 
 Config config(const Metadata& m) {
-  Config c = read_config(m, {.rotary_part = 0.25, .act = Act::gelu, .parallel_residual = true});
-  c.norm_eps = static_cast<float>(m.get_float("attention.layer_norm_epsilon|layer_norm_eps", 1e-5, 1e-12, 1));
-  return c;
+  return read_config(m, {.rotary_part = 0.25, .act = Act::gelu, .norm_eps = 1e-5, .parallel_residual = true});
 }
 
 Value block(Builder& b, Value x) {
@@ -21,8 +19,6 @@ Value block(Builder& b, Value x) {
   x = b.add(x, attention);
   return b.add(x, b.mlp(b.layer_norm(x, "ffn_norm"), b.config().act));
 }
-
-Value head(Builder& b, Value x) { return b.logits(b.layer_norm(x, "output_norm")); }
 
 }  // namespace
 
@@ -43,7 +39,7 @@ Arch gptneox_arch() {
                     {"output_norm", "output_norm|gpt_neox.final_layer_norm"},
                     {"output", "?output|embed_out"}},
           .block = block,
-          .head = head};
+          .head = layer_norm_head};
 }
 
 }  // namespace nibble::models

@@ -1,26 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // InternLM 2 (arXiv 2403.17297): LLaMA whose folders keep q, k and v in one matrix, by groups.
-#include "models/builder.h"
 #include "models/config.h"
 
 namespace nibble::models {
 
 namespace {
 
-Config config(const Metadata& m) {
-  Config c = read_config(m);
-  c.norm_eps = static_cast<float>(m.need_float("attention.layer_norm_rms_epsilon|rms_norm_eps", 1e-12, 1));
-  // GGUF files hold the rows of q and k reordered, so that the two elements of a pair stand side by side.
-  c.pairing = m.source() == Metadata::Source::gguf ? Pairing::interleaved : Pairing::halves;
-  return c;
-}
-
-Value block(Builder& b, Value x) {
-  x = b.add(x, b.attention(b.rms_norm(x, "attn_norm")));
-  return b.add(x, b.mlp_gated(b.rms_norm(x, "ffn_norm"), Act::silu));
-}
-
-Value head(Builder& b, Value x) { return b.logits(b.rms_norm(x, "output_norm")); }
+Config config(const Metadata& m) { return read_config(m, {.reordered_in_gguf = true}); }
 
 }  // namespace
 
@@ -28,6 +14,7 @@ Arch internlm2_arch() {
   return {.name = "internlm2",
           .model_types = {"internlm2"},
           .examples = "InternLM2, InternLM2.5",
+          .proof = same_class_proof,
           .config = config,
           .names = {{"embedding", "token_embd|model.tok_embeddings"},
                     {"attn_norm", "blk.{}.attn_norm|model.layers.{}.attention_norm"},
@@ -40,9 +27,7 @@ Arch internlm2_arch() {
                     {"up", "blk.{}.ffn_up|model.layers.{}.feed_forward.w3"},
                     {"down", "blk.{}.ffn_down|model.layers.{}.feed_forward.w2"},
                     {"output_norm", "output_norm|model.norm"},
-                    {"output", "?output"}},
-          .block = block,
-          .head = head};
+                    {"output", "?output"}}};
 }
 
 }  // namespace nibble::models

@@ -8,13 +8,7 @@ namespace nibble::models {
 
 namespace {
 
-Config config(const Metadata& m) {
-  Config c = read_config(m);
-  c.norm_eps = static_cast<float>(m.need_float("attention.layer_norm_rms_epsilon|rms_norm_eps", 1e-12, 1));
-  // GGUF files hold the rows of q and k reordered, so that the two elements of a pair stand side by side.
-  c.pairing = m.source() == Metadata::Source::gguf ? Pairing::interleaved : Pairing::halves;
-  return c;
-}
+Config config(const Metadata& m) { return read_config(m, {.reordered_in_gguf = true}); }
 
 Value block(Builder& b, Value x) {
   x = b.add(x, b.attention(b.rms_norm(x, "attn_norm")));
@@ -29,6 +23,7 @@ Arch llama_arch() {
   return {.name = "llama",
           .model_types = {"llama"},
           .examples = "LLaMA 1-3, TinyLlama, SmolLM2, CodeLlama",
+          .proof = "logits of transformers; texts and perplexities of llama.cpp",
           .config = config,
           .names = {{"embedding", "token_embd|model.embed_tokens"},
                     {"attn_norm", "blk.{}.attn_norm|model.layers.{}.input_layernorm"},

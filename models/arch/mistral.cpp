@@ -10,6 +10,7 @@ Arch mistral_arch() {
   a.model_types = {"mistral"};
   a.base = "llama";  // converters to GGUF write Mistral files under general.architecture = llama
   a.examples = "Mistral 7B";
+  a.proof = {};
   return a;
 }
 

@@ -10,8 +10,7 @@ namespace {
 
 Config config(const Metadata& m) {
   const int ratio = static_cast<int>(m.get_int("expansion_ratio", 4, 1, 1 << 10));
-  Config c = read_config(m, {.ffn = ratio, .rotary_part = 0, .act = Act::gelu});
-  c.norm_eps = static_cast<float>(m.get_float("attention.layer_norm_epsilon|layer_norm_epsilon", 1e-5, 1e-12, 1));
+  Config c = read_config(m, {.ffn = ratio, .rotary_part = 0, .act = Act::gelu, .norm_eps = 1e-5});
   const auto number = [&](std::string_view keys, double fallback) {
     return static_cast<float>(m.get_float(keys, fallback, 0, 1e6));
   };
@@ -19,7 +18,8 @@ Config config(const Metadata& m) {
   c.alibi_bias = number("attention.max_alibi_bias|attn_config.alibi_bias_max", 8);
   c.clip_qkv = number("attention.clamp_kqv|attn_config.clip_qkv", 0);
   c.attention_scale = number("attn_config.softmax_scale", 0);
-  NIBBLE_CHECK(c.alibi_bias > 0 && m.get_bool("attn_config.alibi", true), m.file(), ": attn_config.alibi: expected true");
+  NIBBLE_CHECK(c.alibi_bias > 0 && m.get_bool("attn_config.alibi", true), m.file(),
+               ": attn_config.alibi: expected true");
   NIBBLE_CHECK(!m.get_bool("attn_config.qk_ln", false), m.file(), ": attn_config.qk_ln: expected false");
   return c;
 }
@@ -28,8 +28,6 @@ Value block(Builder& b, Value x) {
   x = b.add(x, b.attention(b.layer_norm(x, "attn_norm")));
   return b.add(x, b.mlp(b.layer_norm(x, "ffn_norm"), b.config().act));
 }
-
-Value head(Builder& b, Value x) { return b.logits(b.layer_norm(x, "output_norm")); }
 
 }  // namespace
 
@@ -50,7 +48,7 @@ Arch mpt_arch() {
                     {"output_norm", "output_norm|transformer.norm_f"},
                     {"output", "?output|lm_head"}},
           .block = block,
-          .head = head};
+          .head = layer_norm_head};
 }
 
 }  // namespace nibble::models

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// OPT (arXiv 2205.01068): learned positions (the first two rows are for padding), ReLU; the 350M kind has norms after the
-// residual and embeddings narrower than the model. There are no GGUF files but those with these names.
+// OPT (arXiv 2205.01068): learned positions (the first two rows are for padding), ReLU; the 350M kind has norms after
+// the residual and embeddings narrower than the model. There are no GGUF files but those with these names.
 #include "models/builder.h"
 #include "models/config.h"
 
@@ -9,8 +9,7 @@ namespace nibble::models {
 namespace {
 
 Config config(const Metadata& m) {
-  Config c = read_config(m, {.rotary_part = 0, .act = Act::relu});
-  c.norm_eps = static_cast<float>(m.get_float("attention.layer_norm_epsilon|layer_norm_eps", 1e-5, 1e-12, 1));
+  Config c = read_config(m, {.rotary_part = 0, .act = Act::relu, .norm_eps = 1e-5});
   c.post_norm = !m.get_bool("do_layer_norm_before", true);
   return c;
 }

@@ -8,17 +8,13 @@ namespace nibble::models {
 namespace {
 
 Config config(const Metadata& m) {
-  Config c = read_config(m, {.rotary_part = 0.5, .act = Act::gelu_tanh});
-  c.norm_eps = static_cast<float>(m.get_float("attention.layer_norm_epsilon|layer_norm_eps", 1e-5, 1e-12, 1));
-  return c;
+  return read_config(m, {.rotary_part = 0.5, .act = Act::gelu_tanh, .norm_eps = 1e-5});
 }
 
 Value block(Builder& b, Value x) {
   const Value n = b.layer_norm(x, "attn_norm");
   return b.add(x, b.add(b.attention(n, {.qk_norm = Norm::layer}), b.mlp(n, b.config().act)));
 }
-
-Value head(Builder& b, Value x) { return b.logits(b.layer_norm(x, "output_norm")); }
 
 }  // namespace
 
@@ -40,7 +36,7 @@ Arch phi_arch() {
                     {"output_norm", "output_norm|model.final_layernorm"},
                     {"output", "?output|lm_head"}},
           .block = block,
-          .head = head};
+          .head = layer_norm_head};
 }
 
 }  // namespace nibble::models

@@ -3,7 +3,6 @@
 // length (NTK, log n) is left out.
 #include <algorithm>
 
-#include "models/builder.h"
 #include "models/config.h"
 #include "tensor/check.h"
 
@@ -13,20 +12,11 @@ namespace {
 
 Config config(const Metadata& m) {
   Config c = read_config(m);
-  constexpr std::string_view eps = "attention.layer_norm_rms_epsilon|attention.layer_norm_epsilon|layer_norm_epsilon";
-  c.norm_eps = static_cast<float>(m.need_float(eps, 1e-12, 1));
   NIBBLE_CHECK(c.ffn % 2 == 0, m.file(), ": intermediate_size: expected an even number, found ", c.ffn);
   c.ffn /= 2;  // the number counts gate and up
   c.context = std::min(c.context, static_cast<int>(m.get_int("seq_length", c.context, 1, 1 << 28)));
   return c;
 }
-
-Value block(Builder& b, Value x) {
-  x = b.add(x, b.attention(b.rms_norm(x, "attn_norm")));
-  return b.add(x, b.mlp_gated(b.rms_norm(x, "ffn_norm"), Act::silu));
-}
-
-Value head(Builder& b, Value x) { return b.logits(b.rms_norm(x, "output_norm")); }
 
 }  // namespace
 
@@ -34,6 +24,7 @@ Arch qwen_arch() {
   return {.name = "qwen",
           .model_types = {"qwen"},
           .examples = "Qwen 1.8B to 72B",
+          .proof = same_class_proof,
           .config = config,
           .names = {{"embedding", "token_embd|transformer.wte"},
                     {"attn_norm", "blk.{}.attn_norm|transformer.h.{}.ln_1"},
@@ -46,9 +37,7 @@ Arch qwen_arch() {
                     {"up", "blk.{}.ffn_up|transformer.h.{}.mlp.w1"},
                     {"down", "blk.{}.ffn_down|transformer.h.{}.mlp.c_proj"},
                     {"output_norm", "output_norm|transformer.ln_f"},
-                    {"output", "?output|lm_head"}},
-          .block = block,
-          .head = head};
+                    {"output", "?output|lm_head"}}};
 }
 
 }  // namespace nibble::models

@@ -1,24 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Qwen 3 (arXiv 2505.09388): LLaMA with q and k normalized per head.
 #include "models/builder.h"
-#include "models/config.h"
 
 namespace nibble::models {
 
 namespace {
 
-Config config(const Metadata& m) {
-  Config c = read_config(m);
-  c.norm_eps = static_cast<float>(m.need_float("attention.layer_norm_rms_epsilon|rms_norm_eps", 1e-12, 1));
-  return c;
-}
-
 Value block(Builder& b, Value x) {
   x = b.add(x, b.attention(b.rms_norm(x, "attn_norm"), {.qk_norm = Norm::rms}));
   return b.add(x, b.mlp_gated(b.rms_norm(x, "ffn_norm"), Act::silu));
 }
-
-Value head(Builder& b, Value x) { return b.logits(b.rms_norm(x, "output_norm")); }
 
 }  // namespace
 
@@ -26,23 +17,10 @@ Arch qwen3_arch() {
   return {.name = "qwen3",
           .model_types = {"qwen3"},
           .examples = "Qwen3",
-          .config = config,
-          .names = {{"embedding", "token_embd|model.embed_tokens"},
-                    {"attn_norm", "blk.{}.attn_norm|model.layers.{}.input_layernorm"},
-                    {"q", "blk.{}.attn_q|model.layers.{}.self_attn.q_proj"},
-                    {"k", "blk.{}.attn_k|model.layers.{}.self_attn.k_proj"},
-                    {"v", "blk.{}.attn_v|model.layers.{}.self_attn.v_proj"},
-                    {"o", "blk.{}.attn_output|model.layers.{}.self_attn.o_proj"},
-                    {"ffn_norm", "blk.{}.ffn_norm|model.layers.{}.post_attention_layernorm"},
-                    {"gate", "blk.{}.ffn_gate|model.layers.{}.mlp.gate_proj"},
-                    {"up", "blk.{}.ffn_up|model.layers.{}.mlp.up_proj"},
-                    {"down", "blk.{}.ffn_down|model.layers.{}.mlp.down_proj"},
-                    {"output_norm", "output_norm|model.norm"},
-                    {"output", "?output|lm_head"},
-                    {"q_norm", "blk.{}.attn_q_norm|model.layers.{}.self_attn.q_norm"},
-                    {"k_norm", "blk.{}.attn_k_norm|model.layers.{}.self_attn.k_norm"}},
-          .block = block,
-          .head = head};
+          .names = llama_names(
+              {{"q_norm", "blk.{}.attn_q_norm|model.layers.{}.self_attn.q_norm"},
+               {"k_norm", "blk.{}.attn_k_norm|model.layers.{}.self_attn.k_norm"}}),
+          .block = block};
 }
 
 }  // namespace nibble::models

@@ -8,17 +8,13 @@ namespace nibble::models {
 namespace {
 
 Config config(const Metadata& m) {
-  Config c = read_config(m, {.experts = true, .normalize_experts = m.source() == Metadata::Source::gguf});
-  c.norm_eps = static_cast<float>(m.need_float("attention.layer_norm_rms_epsilon|rms_norm_eps", 1e-12, 1));
-  return c;
+  return read_config(m, {.experts = true, .normalize_experts = m.source() == Metadata::Source::gguf});
 }
 
 Value block(Builder& b, Value x) {
   x = b.add(x, b.attention(b.rms_norm(x, "attn_norm"), {.qk_norm = Norm::rms}));
   return b.add(x, b.moe_or_mlp(b.rms_norm(x, "ffn_norm")));
 }
-
-Value head(Builder& b, Value x) { return b.logits(b.rms_norm(x, "output_norm")); }
 
 }  // namespace
 
@@ -27,26 +23,17 @@ Arch qwen3moe_arch() {
           .model_types = {"qwen3moe", "qwen3_moe"},
           .examples = "Qwen3-30B-A3B, Qwen3-235B-A22B",
           .config = config,
-          .names = {{"embedding", "token_embd|model.embed_tokens"},
-                    {"attn_norm", "blk.{}.attn_norm|model.layers.{}.input_layernorm"},
-                    {"q", "blk.{}.attn_q|model.layers.{}.self_attn.q_proj"},
-                    {"k", "blk.{}.attn_k|model.layers.{}.self_attn.k_proj"},
-                    {"v", "blk.{}.attn_v|model.layers.{}.self_attn.v_proj"},
-                    {"o", "blk.{}.attn_output|model.layers.{}.self_attn.o_proj"},
-                    {"q_norm", "blk.{}.attn_q_norm|model.layers.{}.self_attn.q_norm"},
-                    {"k_norm", "blk.{}.attn_k_norm|model.layers.{}.self_attn.k_norm"},
-                    {"ffn_norm", "blk.{}.ffn_norm|model.layers.{}.post_attention_layernorm"},
-                    {"router", "?blk.{}.ffn_gate_inp|model.layers.{}.mlp.gate"},
-                    {"gate_experts", "?blk.{}.ffn_gate_exps#experts|model.layers.{}.mlp.experts.{e}.gate_proj"},
-                    {"up_experts", "?blk.{}.ffn_up_exps#experts|model.layers.{}.mlp.experts.{e}.up_proj"},
-                    {"down_experts", "?blk.{}.ffn_down_exps#experts|model.layers.{}.mlp.experts.{e}.down_proj"},
-                    {"gate", "?blk.{}.ffn_gate|model.layers.{}.mlp.gate_proj"},
-                    {"up", "?blk.{}.ffn_up|model.layers.{}.mlp.up_proj"},
-                    {"down", "?blk.{}.ffn_down|model.layers.{}.mlp.down_proj"},
-                    {"output_norm", "output_norm|model.norm"},
-                    {"output", "?output|lm_head"}},
-          .block = block,
-          .head = head};
+          .names = llama_names(
+              {{"q_norm", "blk.{}.attn_q_norm|model.layers.{}.self_attn.q_norm"},
+               {"k_norm", "blk.{}.attn_k_norm|model.layers.{}.self_attn.k_norm"},
+               {"router", "?blk.{}.ffn_gate_inp|model.layers.{}.mlp.gate"},
+               {"gate_experts", "?blk.{}.ffn_gate_exps#experts|model.layers.{}.mlp.experts.{e}.gate_proj"},
+               {"up_experts", "?blk.{}.ffn_up_exps#experts|model.layers.{}.mlp.experts.{e}.up_proj"},
+               {"down_experts", "?blk.{}.ffn_down_exps#experts|model.layers.{}.mlp.experts.{e}.down_proj"},
+               {"gate", "?blk.{}.ffn_gate|model.layers.{}.mlp.gate_proj"},
+               {"up", "?blk.{}.ffn_up|model.layers.{}.mlp.up_proj"},
+               {"down", "?blk.{}.ffn_down|model.layers.{}.mlp.down_proj"}}),
+          .block = block};
 }
 
 }  // namespace nibble::models

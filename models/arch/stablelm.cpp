@@ -8,11 +8,7 @@ namespace nibble::models {
 
 namespace {
 
-Config config(const Metadata& m) {
-  Config c = read_config(m, {.rotary_part = 0.25});
-  c.norm_eps = static_cast<float>(m.get_float("attention.layer_norm_epsilon|layer_norm_eps|norm_eps", 1e-5, 1e-12, 1));
-  return c;
-}
+Config config(const Metadata& m) { return read_config(m, {.rotary_part = 0.25, .norm_eps = 1e-5}); }
 
 Value block(Builder& b, Value x) {
   const Value n = b.layer_norm(x, "attn_norm");
@@ -22,8 +18,6 @@ Value block(Builder& b, Value x) {
   return b.add(x, b.mlp_gated(b.layer_norm(x, "ffn_norm"), Act::silu));
 }
 
-Value head(Builder& b, Value x) { return b.logits(b.layer_norm(x, "output_norm")); }
-
 }  // namespace
 
 Arch stablelm_arch() {
@@ -31,22 +25,12 @@ Arch stablelm_arch() {
           .model_types = {"stablelm", "stablelm_epoch"},
           .examples = "StableLM 3B, StableLM 2 1.6B and 12B",
           .config = config,
-          .names = {{"embedding", "token_embd|model.embed_tokens"},
-                    {"attn_norm", "blk.{}.attn_norm|model.layers.{}.input_layernorm"},
-                    {"q", "blk.{}.attn_q|model.layers.{}.self_attn.q_proj"},
-                    {"k", "blk.{}.attn_k|model.layers.{}.self_attn.k_proj"},
-                    {"v", "blk.{}.attn_v|model.layers.{}.self_attn.v_proj"},
-                    {"o", "blk.{}.attn_output|model.layers.{}.self_attn.o_proj"},
-                    {"ffn_norm", "?blk.{}.ffn_norm|model.layers.{}.post_attention_layernorm"},
-                    {"gate", "blk.{}.ffn_gate|model.layers.{}.mlp.gate_proj"},
-                    {"up", "blk.{}.ffn_up|model.layers.{}.mlp.up_proj"},
-                    {"down", "blk.{}.ffn_down|model.layers.{}.mlp.down_proj"},
-                    {"output_norm", "output_norm|model.norm"},
-                    {"output", "?output|lm_head"},
-                    {"q_norm", "?blk.{}.attn_q_norm#experts|model.layers.{}.self_attn.q_layernorm.norms.{e}"},
-                    {"k_norm", "?blk.{}.attn_k_norm#experts|model.layers.{}.self_attn.k_layernorm.norms.{e}"}},
+          .names = llama_names(
+              {{"ffn_norm", "?blk.{}.ffn_norm|model.layers.{}.post_attention_layernorm"},
+               {"q_norm", "?blk.{}.attn_q_norm#experts|model.layers.{}.self_attn.q_layernorm.norms.{e}"},
+               {"k_norm", "?blk.{}.attn_k_norm#experts|model.layers.{}.self_attn.k_layernorm.norms.{e}"}}),
           .block = block,
-          .head = head};
+          .head = layer_norm_head};
 }
 
 }  // namespace nibble::models

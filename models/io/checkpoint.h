@@ -30,6 +30,7 @@ class Checkpoint {
 
   const std::string& path() const;
   const Metadata& metadata() const { return metadata_; }
+  Metadata& metadata() { return metadata_; }
   const std::vector<StoredTensor>& tensors() const;
   const StoredTensor* tensor(std::string_view name) const;
   const MappedFile& file(const StoredTensor& tensor) const;

@@ -19,7 +19,8 @@ GgufTypeName gguf_type_name(uint32_t id) {
 }
 
 const quant::BlockType* gguf_plain_type(std::string_view name) {
-  static const quant::BlockType types[] = {{"i16", 25, 1, 2, nullptr, nullptr, nullptr},
+  static const quant::BlockType types[] = {{"i8", 24, 1, 1, nullptr, nullptr, nullptr},
+                                           {"i16", 25, 1, 2, nullptr, nullptr, nullptr},
                                            {"i32", 26, 1, 4, nullptr, nullptr, nullptr},
                                            {"i64", 27, 1, 8, nullptr, nullptr, nullptr},
                                            {"f64", 28, 1, 8, nullptr, nullptr, nullptr}};

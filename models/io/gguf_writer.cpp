@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <list>
 #include <type_traits>
 
 #include <unistd.h>
@@ -15,7 +16,7 @@ namespace nibble::models {
 namespace {
 
 using Type = GgufValue::Type;
-constexpr uint64_t alignment = 32;
+using Values = std::span<const std::pair<std::string, GgufValue>>;
 
 /// Number `value` as the bytes of type T.
 template <class T, class From>
@@ -106,8 +107,9 @@ class NewFile {
   NewFile& operator=(const NewFile&) = delete;
 
   void write(const void* data, size_t bytes) { check(std::fwrite(data, 1, bytes, file_) == bytes, "write"); }
+  void sync() { check(std::fflush(file_) == 0 && fsync(fileno(file_)) == 0, "write"); }
+  /// Takes the name.
   void finish() {
-    check(std::fflush(file_) == 0 && fsync(fileno(file_)) == 0, "write");
     check(std::rename(partial_.c_str(), path_.c_str()) == 0, "rename");
     std::fclose(file_);
     file_ = nullptr;
@@ -124,52 +126,126 @@ std::vector<std::string> native_names(std::span<const GgufOutput> tensors) {
   for (const quant::BlockType* type : quant::native_block_types())
     for (const GgufOutput& tensor : tensors)
       if (tensor.type == type) {
+        for (const std::string& name : names)
+          NIBBLE_CHECK(quant::find_native_type(name)->block_bytes != type->block_bytes, "tensor ", tensor.name, ": type ", type->name,
+                       " and type ", name, " have blocks of ", type->block_bytes, " bytes and can't stand in one file");
         names.emplace_back(type->name);
         break;
       }
+  for (const GgufOutput& tensor : tensors)
+    NIBBLE_CHECK(names.empty() || tensor.type->name != "i8", "tensor ", tensor.name, " of i8 and tensors of type ", names.front(),
+                 " can't stand in one file");
   return names;
+}
+
+uint64_t alignment_of(Values values) {
+  for (const auto& [key, value] : values)
+    if (key == "general.alignment") return std::get<uint64_t>(value.data);
+  return 32;
+}
+
+GgufValue number(Type type, uint64_t value) {
+  GgufValue out;
+  out.type = type;
+  if (type == Type::i32) out.data = static_cast<int64_t>(value);
+  else out.data = value;
+  return out;
+}
+
+/// One file; `extra` keys come after the others.
+class ShardWriter {
+ public:
+  ShardWriter(std::string path, uint64_t alignment) : file_(std::move(path)), alignment_(alignment) {}
+
+  uint64_t write(Values values, Values extra, std::span<const GgufOutput> tensors) {
+    std::string head = "GGUF";
+    append<uint32_t>(head, 3);
+    append<uint64_t>(head, tensors.size());
+    append<uint64_t>(head, values.size() + extra.size());
+    for (const Values& part : {values, extra})
+      for (const auto& [key, value] : part) {
+        append_string(head, key);
+        append_value(head, value);
+      }
+    uint64_t offset = 0, largest = 0;
+    for (const GgufOutput& tensor : tensors) {
+      append_tensor(head, tensor, offset);
+      const uint64_t size = bytes_of(tensor);
+      largest = std::max(largest, size);
+      offset += padded(size);
+    }
+    head.resize(padded(head.size()));
+    file_.write(head.data(), head.size());
+    std::vector<std::byte> data(largest + alignment_);
+    for (const GgufOutput& tensor : tensors) {
+      const uint64_t size = bytes_of(tensor);
+      tensor.fill(std::span(data).first(size));
+      std::fill(data.begin() + static_cast<std::ptrdiff_t>(size), data.begin() + static_cast<std::ptrdiff_t>(padded(size)), std::byte{0});
+      file_.write(data.data(), padded(size));
+    }
+    file_.sync();
+    return head.size() + offset;
+  }
+  void finish() { file_.finish(); }
+
+ private:
+  uint64_t padded(uint64_t size) const { return (size + alignment_ - 1) / alignment_ * alignment_; }
+  NewFile file_;
+  uint64_t alignment_;
+};
+
+/// How many tensors each file gets.
+std::vector<size_t> split(std::span<const GgufOutput> tensors, uint64_t split_bytes) {
+  std::vector<size_t> counts = {0};
+  uint64_t sum = 0;
+  for (const GgufOutput& tensor : tensors) {
+    const uint64_t size = bytes_of(tensor);
+    if (split_bytes != 0 && counts.back() > 0 && sum + size > split_bytes) counts.push_back(0), sum = 0;
+    ++counts.back();
+    sum += size;
+  }
+  return counts;
+}
+
+std::string shard_path(std::string_view path, size_t index, size_t count) {
+  if (count == 1) return std::string(path);
+  if (path.ends_with(".gguf")) path.remove_suffix(5);
+  char ending[64];
+  std::snprintf(ending, sizeof ending, "-%05zu-of-%05zu.gguf", index + 1, count);
+  return std::string(path) + ending;
 }
 
 }  // namespace
 
-void write_gguf(const std::string& path, std::span<const std::pair<std::string, GgufValue>> values,
-                std::span<const GgufOutput> tensors) {
+uint64_t write_gguf(const std::string& path, Values values, std::span<const GgufOutput> tensors, uint64_t split_bytes) {
   const std::vector<std::string> natives = native_names(tensors);
-  std::string head = "GGUF";
-  append<uint32_t>(head, 3);
-  append<uint64_t>(head, tensors.size());
-  append<uint64_t>(head, values.size() + (natives.empty() ? 0 : 1));
-  for (const auto& [key, value] : values) {
-    append_string(head, key);
-    append_value(head, value);
+  const std::vector<size_t> counts = split(tensors, split_bytes);
+  const uint64_t alignment = alignment_of(values);
+  std::list<ShardWriter> shards;
+  uint64_t bytes = 0;
+  size_t first = 0;
+  for (size_t i = 0; i < counts.size(); ++i) {
+    std::vector<std::pair<std::string, GgufValue>> extra;
+    if (!natives.empty()) {
+      GgufValue list;
+      list.type = Type::array;
+      list.element = Type::string;
+      list.count = natives.size();
+      list.data = natives;
+      extra.emplace_back(native_types_key, list);
+    }
+    if (counts.size() > 1) {
+      extra.emplace_back("split.no", number(Type::u16, i));
+      extra.emplace_back("split.count", number(Type::u16, counts.size()));
+      extra.emplace_back("split.tensors.count", number(Type::i32, tensors.size()));
+      if (i > 0 && alignment != 32) extra.emplace_back("general.alignment", number(Type::u32, alignment));
+    }
+    shards.emplace_back(shard_path(path, i, counts.size()), alignment);
+    bytes += shards.back().write(i == 0 ? values : Values{}, extra, tensors.subspan(first, counts[i]));
+    first += counts[i];
   }
-  if (!natives.empty()) {
-    append_string(head, native_types_key);
-    GgufValue list;
-    list.type = Type::array;
-    list.element = Type::string;
-    list.count = natives.size();
-    list.data = natives;
-    append_value(head, list);
-  }
-  uint64_t offset = 0, largest = 0;
-  for (const GgufOutput& tensor : tensors) {
-    append_tensor(head, tensor, offset);
-    const uint64_t size = bytes_of(tensor);
-    largest = std::max(largest, size);
-    offset += (size + alignment - 1) / alignment * alignment;
-  }
-  head.resize((head.size() + alignment - 1) / alignment * alignment);
-  NewFile file(path);
-  file.write(head.data(), head.size());
-  std::vector<std::byte> data(largest + alignment);
-  for (const GgufOutput& tensor : tensors) {
-    const uint64_t size = bytes_of(tensor), padded = (size + alignment - 1) / alignment * alignment;
-    tensor.fill(std::span(data).first(size));
-    std::fill(data.begin() + static_cast<std::ptrdiff_t>(size), data.begin() + static_cast<std::ptrdiff_t>(padded), std::byte{0});
-    file.write(data.data(), padded);
-  }
-  file.finish();
+  for (ShardWriter& shard : shards) shard.finish();
+  return bytes;
 }
 
 }  // namespace nibble::models

@@ -8,7 +8,9 @@
 #include <set>
 
 #include "models/io/json_text.h"
+#include "models/io/quantized.h"
 #include "models/io/safetensors.h"
+#include "models/io/split_mxfp4.h"
 #include "tensor/check.h"
 
 namespace nibble::models {
@@ -119,8 +121,12 @@ void HfFolder::open_shards() {
 
 HfFolder HfFolder::open(const std::string& path) {
   HfFolder folder(path);
+  const bool adapter = folder.file_path("config.json").empty() && !folder.file_path("adapter_config.json").empty();
+  NIBBLE_CHECK(!adapter, folder.path_, ": an adapter (adapter_config.json), not a model: merge it into its base model first");
   NIBBLE_CHECK(!folder.file_path("config.json").empty(), folder.path_, ": not a model folder: it has no config.json");
   folder.open_shards();
+  join_split_mxfp4(folder.tensors_, folder.path_);
+  folder.tensors_ = join_quantized(folder, folder.metadata());
   return folder;
 }
 
@@ -158,6 +164,8 @@ Metadata HfFolder::metadata() const {
     for (const auto& [key, value] : inner.items())
       if (!value.is_null()) (*config)[key] = value;
   }
+  if (!config->contains("quantization_config"))
+    if (const auto quantization = json("quantize_config.json", max_config_bytes)) (*config)["quantization_config"] = *quantization;
   if (const auto generation = json("generation_config.json", max_config_bytes)) (*config)["generation_config"] = *generation;
   return Metadata(Metadata::Source::hugging_face, path_ + "/config.json", "", std::move(*config));
 }

@@ -25,7 +25,7 @@ class HfFolder {
   static HfFolder open(const std::string& path);
 
   const std::string& path() const { return path_; }
-  /// Sorted by name.
+  /// Sorted by name; a quantised module's weight is one tensor (models/io/quantized.h).
   const std::vector<StoredTensor>& tensors() const { return tensors_; }
   /// Also finds the text model's tensors of a multimodal checkpoint by the names they have in a text-only one, and a
   /// base model's by the names they have in the whole one.
@@ -34,7 +34,7 @@ class HfFolder {
   uint64_t file_bytes() const;
 
   /// The keys of config.json, those of its text_config above them; generation_config.json as the object
-  /// "generation_config".
+  /// "generation_config", quantize_config.json as "quantization_config" where config.json has none.
   Metadata metadata() const;
   /// The template of chat_template.jinja or tokenizer_config.json; "" when there is none.
   std::string chat_template() const;

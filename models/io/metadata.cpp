@@ -90,8 +90,27 @@ const json* Metadata::find(std::string_view keys) const {
     if (!prefix_.empty()) found = member(*values_, prefix_ + "." + std::string(key));
     if (found == nullptr) found = member(*values_, std::string(key));
     if (found == nullptr && source_ == Source::hugging_face) found = nested_member(*values_, key);
+    for (const SetKey& item : set_)
+      if (item.value == found) item.read = true;
     return found;
   });
+}
+
+void Metadata::set(std::string_view assignment) {
+  const size_t equals = assignment.find('=');
+  NIBBLE_CHECK(equals != std::string_view::npos && equals > 0, "expected KEY=VALUE, found '", printable(assignment), "'");
+  const std::string key(assignment.substr(0, equals)), text(assignment.substr(equals + 1));
+  json value = json::parse(text, nullptr, false);
+  if (!value.is_number() && !value.is_boolean()) value = text;
+  const bool whole = prefix_.empty() || values_->contains(key) || key.starts_with(prefix_ + ".");
+  json& place = (*values_)[whole ? key : prefix_ + "." + key];
+  place = std::move(value);
+  set_.push_back({key, &place});
+}
+
+void Metadata::check_set_keys() const {
+  for (const SetKey& item : set_)
+    NIBBLE_CHECK(item.read, file_, ": key '", printable(item.key), "' was set, but this architecture reads no such key");
 }
 
 bool Metadata::has(std::string_view keys) const { return find(keys) != nullptr; }

@@ -42,11 +42,22 @@ class Metadata {
   /// The raw value of the first key that is there; null when none is. Big arrays (the vocabulary) are not in here.
   const nlohmann::json* find(std::string_view keys) const;
   const nlohmann::json& values() const { return *values_; }
+  /// "key=value" in place of what the file says or does not say: a key as find() takes it, and a number, true, false or a
+  /// text. Throws Error when there is no '=' or no key.
+  void set(std::string_view assignment);
+  /// Throws Error for a key that was set and that nobody has asked for since.
+  void check_set_keys() const;
 
  private:
+  struct SetKey {
+    std::string key;
+    const nlohmann::json* value;
+    mutable bool read = false;
+  };
   Source source_;
   std::string file_, prefix_;
   std::unique_ptr<nlohmann::json> values_;
+  std::vector<SetKey> set_;
 };
 
 }  // namespace nibble::models

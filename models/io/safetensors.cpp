@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -134,8 +135,9 @@ StoredTensor make_tensor(Entry entry, const std::string& file, uint64_t data_beg
   for (const quant::BlockType* type : quant::all_block_types())
     if (tensor.element == nullptr && type->name == known->ours) tensor.type = type;
   uint64_t elements = 1, bytes = 0;
+  // a size is checked by itself too: beside a 0 it does not show in the product
   for (const uint64_t size : *entry.shape)
-    check(!__builtin_mul_overflow(elements, size, &elements) && elements <= uint64_t{1} << 62, "the dimensions' product is too large");
+    check(!__builtin_mul_overflow(elements, size, &elements) && std::max(elements, size) <= uint64_t{1} << 62, "the dimensions' product is too large");
   check(!__builtin_mul_overflow(elements, tensor.block_bytes(), &bytes), "its size in bytes is above 2^64");
   const uint64_t begin = (*entry.offsets)[0], end = (*entry.offsets)[1];
   check(begin <= end && end <= data_bytes, "data_offsets ", begin, " to ", end, ": expected a range in the ", data_bytes, " bytes of data");
@@ -143,7 +145,8 @@ StoredTensor make_tensor(Entry entry, const std::string& file, uint64_t data_beg
   const std::vector<uint64_t>& shape = *entry.shape;
   const size_t merged = shape.size() > static_cast<size_t>(Shape::max_rank) ? shape.size() - Shape::max_rank : 0;
   for (size_t i = merged; i < shape.size(); ++i) tensor.shape.push_back(static_cast<int64_t>(shape[i]));
-  for (size_t i = 0; i < merged; ++i) tensor.shape[0] *= static_cast<int64_t>(shape[i]);
+  // in the order of the check above, so that it can't overflow
+  if (merged > 0) tensor.shape[0] = static_cast<int64_t>(std::accumulate(shape.begin(), shape.begin() + static_cast<int64_t>(merged) + 1, uint64_t{1}, std::multiplies<>()));
   tensor.name = std::move(entry.name);
   tensor.offset = data_begin + begin;
   tensor.bytes = bytes;

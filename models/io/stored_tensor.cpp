@@ -5,6 +5,8 @@
 #include <cstring>
 #include <limits>
 
+#include "models/io/coded_matrix.h"
+
 namespace nibble::models {
 
 namespace {
@@ -56,6 +58,10 @@ const ElementType* find_element_type(std::string_view name) {
   for (const ElementType& type : element_types)
     if (type.name == name) return &type;
   return nullptr;
+}
+
+std::string_view StoredTensor::type_name() const {
+  return coded != nullptr ? coded->type : type != nullptr ? type->name : element->name;
 }
 
 void to_floats(const StoredTensor& tensor, const std::byte* in, int64_t count, float* out) {

@@ -29,6 +29,13 @@ Charsmap::Charsmap(std::string_view blob) {
   units_.reserve(bytes / 4);
   for (size_t at = 4; at < 4 + size_t{bytes}; at += 4) units_.push_back(read_u32(blob.substr(at)));
   pool_ = blob.substr(4 + size_t{bytes});
+  // a text must not grow without bounds; the longest that Unicode's own rules need has 33 bytes
+  constexpr size_t longest = 1024;
+  for (size_t at = 0; at < pool_.size();) {
+    const size_t end = std::min(pool_.find('\0', at), pool_.size());
+    NIBBLE_CHECK(end - at <= longest, "the precompiled character map has a replacement of ", end - at, " bytes; expected at most ", longest);
+    at = end + 1;
+  }
 }
 
 Charsmap::Match Charsmap::find(std::string_view text, bool first) const {

@@ -31,9 +31,10 @@ void put_token(const JsonView& where, Vocabulary& vocabulary, int64_t id, const 
 void read_token_map(const JsonView& json, Vocabulary& vocabulary) {
   if (!json.is_object()) json.refuse("expected an object");
   vocabulary.texts.reserve(json.size());
+  const int64_t largest = largest_id(json.size());
   for (const auto& [text, id] : json.raw().items()) {
-    const bool fits = id.is_number_integer() && id.get<double>() >= 0 && id.get<double>() <= double{most_tokens};
-    if (!fits) json.refuse("'", text.substr(0, 60), "' has the id ", id.dump().substr(0, 40), "; expected 0 to ", most_tokens);
+    const bool fits = id.is_number_integer() && id.get<double>() >= 0 && id.get<double>() <= static_cast<double>(largest);
+    if (!fits) json.refuse("'", text.substr(0, 60), "' has the id ", id.dump().substr(0, 40), "; expected 0 to ", largest);
     put_token(json, vocabulary, id.get<int64_t>(), text);
   }
 }
@@ -89,8 +90,9 @@ void read_added_tokens(const JsonView& json, Pipeline& parts) {
   Vocabulary& vocabulary = parts.vocabulary;
   // Room for all of them first: the index holds views of the texts.
   size_t size = vocabulary.texts.size();
+  const int64_t largest = largest_id(size + json.size());
   for (size_t i = 0; i < json.size(); ++i)
-    size = std::max(size, static_cast<size_t>(json.at(i).need("id").integer(0, most_tokens)) + 1);
+    size = std::max(size, static_cast<size_t>(json.at(i).need("id").integer(0, largest)) + 1);
   vocabulary.texts.resize(size);
   vocabulary.types.resize(size, Type::unused);
   vocabulary.index();
@@ -98,7 +100,7 @@ void read_added_tokens(const JsonView& json, Pipeline& parts) {
     const JsonView token = json.at(i);
     const std::string& text = token.need("content").text();
     if (text.empty()) continue;
-    auto id = static_cast<int32_t>(token.need("id").integer(0, most_tokens));
+    auto id = static_cast<int32_t>(token.need("id").integer(0, largest));
     const bool special = token.flag("special", false);
     const int32_t known = vocabulary.find(text);
     if (known >= 0) {

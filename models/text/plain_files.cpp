@@ -73,14 +73,16 @@ std::unique_ptr<Pipeline> read_tiktoken(const std::string& path, const TextConfi
   auto parts = std::make_unique<Pipeline>();
   Vocabulary& vocabulary = parts->vocabulary;
   vocabulary.file = path;
+  // each rank below has its line
+  const size_t limit = std::min<size_t>(bytes.size(), 1u << 24);
   for_lines(bytes, [&](std::string_view line, size_t number) {
     const size_t space = line.find(' ');
     size_t rank = 0;
     const char* end = line.data() + line.size();
     const auto digits = space == std::string_view::npos ? std::from_chars_result{line.data(), std::errc::invalid_argument}
                                                         : std::from_chars(line.data() + space + 1, end, rank);
-    NIBBLE_CHECK(digits.ec == std::errc() && digits.ptr == end && rank < 1u << 24, path, ": line ", number,
-                 ": expected a text in base64 and a rank below 16777216");
+    NIBBLE_CHECK(digits.ec == std::errc() && digits.ptr == end && rank < limit, path, ": line ", number,
+                 ": expected a text in base64 and a rank below ", limit);
     std::string text;
     try {
       text = base64_decoded(line.substr(0, space));
@@ -120,9 +122,10 @@ std::unique_ptr<Pipeline> read_gpt2_files(const std::string& vocab, const std::s
   auto parts = std::make_unique<Pipeline>();
   Vocabulary& vocabulary = parts->vocabulary;
   vocabulary.file = vocab;
+  const int64_t largest = largest_id(json.size());
   for (const auto& [text, id] : json.items()) {
-    const bool fits = id.is_number_integer() && id.get<double>() >= 0 && id.get<double>() < 1 << 24;
-    NIBBLE_CHECK(fits && text.size() <= 4096, vocab, ": '", text.substr(0, 60), "': expected an id from 0 to 16777215");
+    const bool fits = id.is_number_integer() && id.get<double>() >= 0 && id.get<double>() <= static_cast<double>(largest);
+    NIBBLE_CHECK(fits && text.size() <= 4096, vocab, ": '", text.substr(0, 60), "': expected an id from 0 to ", largest);
     const auto at = id.get<size_t>();
     if (at >= vocabulary.texts.size()) vocabulary.texts.resize(at + 1);
     NIBBLE_CHECK(vocabulary.texts[at].empty(), vocab, ": two tokens have the id ", at);

@@ -2,6 +2,7 @@
 // The patterns are those of the tokenizer.json files of the named models (and, for "default", of llama.cpp).
 #include "models/text/pretokenizer_names.h"
 
+#include <algorithm>
 #include <initializer_list>
 
 #include "tensor/check.h"
@@ -173,6 +174,13 @@ NamedPreTokenizer named_pretokenizer(std::string_view name) {
   out.byte_level = (family.bits & raw_text) == 0;
   out.escapes_spaces = (family.bits & escapes_spaces) != 0;
   return out;
+}
+
+std::string_view pretokenizer_name_of(std::span<const std::string> patterns) {
+  for (const Family& family : families)
+    if ((family.bits & (raw_text | drops_gaps)) == 0 && std::equal(patterns.begin(), patterns.end(), family.patterns.begin(), family.patterns.end()))
+      return *family.names.begin();
+  return "";
 }
 
 std::vector<std::string_view> pretokenizer_names() {

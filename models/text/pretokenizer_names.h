@@ -2,6 +2,8 @@
 // The pre-tokenizers that GGUF files know by name, and the patterns that files without any rely on.
 #pragma once
 
+#include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -22,6 +24,8 @@ struct NamedPreTokenizer {
 /// Throws Error naming the known names.
 NamedPreTokenizer named_pretokenizer(std::string_view name);
 std::vector<std::string_view> pretokenizer_names();
+/// The first name of byte-level words that are cut by these patterns in turn; "" when there is none.
+std::string_view pretokenizer_name_of(std::span<const std::string> patterns);
 
 inline constexpr const char* gpt2_pattern =
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";

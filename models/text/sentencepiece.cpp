@@ -146,7 +146,8 @@ void read_rules(std::string_view bytes, const std::string& file, SentencePieceRu
 
 }  // namespace
 
-std::unique_ptr<Pipeline> read_sentencepiece(const std::string& path, const TextConfig& config) {
+std::unique_ptr<Pipeline> read_sentencepiece(const std::string& path, const TextConfig& config, std::vector<float>* piece_scores,
+                                             bool* space_prefix) {
   const std::string bytes = read_whole_file(path);
   auto parts = std::make_unique<Pipeline>();
   Vocabulary& vocabulary = parts->vocabulary;
@@ -173,6 +174,8 @@ std::unique_ptr<Pipeline> read_sentencepiece(const std::string& path, const Text
   vocabulary.eos = inside(spec.eos);
   add_configured_tokens(config, path, *parts);
   scores.resize(static_cast<size_t>(vocabulary.size()), 0.0f);
+  if (piece_scores != nullptr) *piece_scores = scores;
+  if (space_prefix != nullptr) *space_prefix = rules->add_dummy_prefix;
 
   if (spec.model == 2) {
     BpeOptions options;

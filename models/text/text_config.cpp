@@ -198,8 +198,11 @@ void add_configured_tokens(const TextConfig& config, const std::string& file, Pi
   Vocabulary& vocabulary = parts.vocabulary;
   // Room for all of them first: the index holds views of the texts.
   size_t size = vocabulary.texts.size();
-  for (const TextConfig::AddedToken& token : config.added)
+  const int64_t largest = largest_id(size + config.added.size());
+  for (const TextConfig::AddedToken& token : config.added) {
+    NIBBLE_CHECK(token.id <= largest, file, ": '", token.text.substr(0, 60), "' of the added tokens has the id ", token.id, "; expected 0 to ", largest);
     if (vocabulary.find(token.text) < 0) size = std::max(size, static_cast<size_t>(token.id) + 1);
+  }
   vocabulary.texts.resize(size);
   vocabulary.types.resize(size, Type::unused);
   vocabulary.index();

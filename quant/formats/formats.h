@@ -15,6 +15,15 @@ size_t packed_bytes(const QuantFormat& format, int64_t n, int64_t k);
 void dequantize_packed(const QuantFormat& format, const std::byte* data, int64_t n, int64_t k, int64_t row,
                        int64_t rows, float* out);
 
+/// A scale as it is stored: f16, bf16, or else as it is.
+inline float rounded_to(DType type, float value) {
+  switch (type) {
+    case DType::f16: return f16_to_f32(f32_to_f16(value));
+    case DType::bf16: return bf16_to_f32(f32_to_bf16(value));
+    default: return value;
+  }
+}
+
 constexpr QuantFormat weight_format(std::string_view name, const QuantLayout& layout) {
   return {.name = name, .layout = layout, .bytes = packed_bytes, .dequantize = dequantize_packed};
 }
@@ -77,6 +86,29 @@ inline void add_fifth_bits(uint32_t bits, uint8_t* codes) {
     eight |= spread << 4;
     std::memcpy(codes + 8 * i, &eight, 8);
   }
+}
+
+/// The inverse of load_nibbles, from the low four bits of the codes.
+inline void store_nibbles(const uint8_t* codes, std::byte* p) {
+  for (int j = 0; j < 16; ++j) p[j] = static_cast<std::byte>((codes[j] & 15) | (codes[j + 16] & 15) << 4);
+}
+
+/// The inverse of load_two_bits, from the low two bits of the codes.
+inline void store_two_bits(const uint8_t* codes, std::byte* p) {
+  for (int half = 0; half < 2; ++half, p += 32, codes += 128) {
+    for (int i = 0; i < 32; ++i) {
+      unsigned byte = 0;
+      for (int part = 0; part < 4; ++part) byte |= static_cast<unsigned>(codes[32 * part + i] & 3) << (2 * part);
+      p[i] = static_cast<std::byte>(byte);
+    }
+  }
+}
+
+/// Bit i is set where codes[i] has its fifth bit, i = 0..31.
+inline uint32_t fifth_bits(const uint8_t* codes) {
+  uint32_t bits = 0;
+  for (int i = 0; i < 32; ++i) bits |= static_cast<uint32_t>(codes[i] >> 4 & 1) << i;
+  return bits;
 }
 
 /// The element of largest magnitude, sign kept; the first one on a tie.

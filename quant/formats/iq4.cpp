@@ -33,11 +33,29 @@ void decode_xs(const std::byte* block, BlockCodes& out) {
   }
 }
 
+void write_nl(const BlockCodes& in, std::byte* block) {
+  store_f16(block, in.scale[0]);
+  store_nibbles(in.codes, block + 2);
+}
+
+void write_xs(const BlockCodes& in, std::byte* block) {
+  unsigned high = 0, low = 0;
+  for (int g = 0; g < 8; ++g) {
+    const auto multiplier = static_cast<unsigned>(in.sub_scale[g] + 32);
+    low |= (multiplier & 15) << 4 * g;
+    high |= (multiplier >> 4) << 2 * g;
+    store_nibbles(in.codes + 32 * g, block + 8 + 16 * g);
+  }
+  store_f16(block, in.scale[0]);
+  store(block + 2, static_cast<uint16_t>(high));
+  store(block + 4, low);
+}
+
 }  // namespace
 
 namespace types {
-constinit const BlockType iq4_nl = {"iq4_nl", 20, 32, 18, &formats::iq4_g32, decode_nl, nullptr};
-constinit const BlockType iq4_xs = {"iq4_xs", 23, 256, 136, &formats::iq4_g32x8, decode_xs, nullptr};
+constinit const BlockType iq4_nl = {"iq4_nl", 20, 32, 18, &formats::iq4_g32, decode_nl, nullptr, write_nl};
+constinit const BlockType iq4_xs = {"iq4_xs", 23, 256, 136, &formats::iq4_g32x8, decode_xs, nullptr, write_xs, -32, 31};
 }  // namespace types
 
 }  // namespace nibble::quant

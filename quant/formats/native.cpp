@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Block types of our own, symmetric: a scale and its group's codes, w = d * (u - 2^(bits-1)).
+// Block types of our own: every width from 1 to 8 bits, symmetric or with a minimum, and the codebooks nf4 and fp4, in
+// groups of 16 to 128, and the floats of 8 bits e4m3 and e5m2, in groups of 32 to 128, with scales of f16, bf16 or f32. A block is a group, at least 32 weights: the scales of its groups,
+// their minima if they have any, then the codes as bit planes from wide to narrow, the first with the low bits. A plane
+// of b bits has n b / 8 bytes, n the weights of the block; byte i holds those of codes i, i + n b / 8, i + 2 n b / 8, ...
+// from its low bits up.
 //
 //   q4_g64    0   2                          34
 //             | d | u32 u0 | ... | u63 u31 |             d f16; each byte: high nibble, low nibble
@@ -9,62 +13,190 @@
 //             | d | low four bits, as | u48 u32 u16 u0 | ... |         d f16; then the upper two bits of four codes
 //             |   | in q4_g64         |                      |         a byte
 #include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
 
-#include "quant/fit.h"
+#include "quant/codes.h"
 #include "quant/formats/formats.h"
+#include "tensor/check.h"
 
 namespace nibble::quant {
 
 namespace {
 
-template <int half>
-void decode_nibbles(const std::byte* block, BlockCodes& out) {
-  out.scale[0] = load_f16(block);
-  for (int j = 0; j < half; ++j) {
-    const auto byte = static_cast<uint8_t>(block[2 + j]);
-    out.codes[j] = byte & 0x0f;
-    out.codes[j + half] = byte >> 4;
+float load_scale(DType type, const std::byte* p) {
+  if (type == DType::f32) return load<float>(p);
+  return type == DType::f16 ? load_f16(p) : bf16_to_f32(load<uint16_t>(p));
+}
+
+void store_scale(DType type, float value, std::byte* p) {
+  if (type == DType::f32) return store(p, value);
+  store(p, type == DType::f16 ? f32_to_f16(value) : f32_to_bf16(value));
+}
+
+constexpr int elements_of(const QuantLayout& layout) { return std::max<int>(layout.group, block_k); }
+
+constexpr size_t bytes_of(const QuantLayout& layout) {
+  const size_t numbers = layout.zero_point == ZeroPoint::minimum ? 2 : 1;
+  const auto elements = static_cast<size_t>(elements_of(layout));
+  return elements / layout.group * numbers * element_bytes(layout.scale) + elements * layout.bits / 8;
+}
+
+void decode_native(const QuantLayout& layout, const std::byte* p, BlockCodes& out) {
+  const int elements = elements_of(layout), groups = elements / layout.group;
+  const size_t size = element_bytes(layout.scale);
+  for (int g = 0; g < groups; ++g, p += size) out.scale[g] = load_scale(layout.scale, p);
+  for (int g = 0; layout.zero_point == ZeroPoint::minimum && g < groups; ++g, p += size) out.minimum[g] = load_scale(layout.scale, p);
+  std::fill(out.codes, out.codes + elements, uint8_t{0});
+  int shift = 0;
+  for (const int width : {8, 4, 2, 1}) {
+    if ((layout.bits & width) == 0) continue;
+    const int bytes = elements * width / 8, mask = (1 << width) - 1;
+    for (int s = 0; s < 8 / width; ++s) {
+      uint8_t* codes = out.codes + s * bytes;
+      for (int i = 0; i < bytes; ++i) codes[i] |= static_cast<uint8_t>((static_cast<int>(p[i]) >> (s * width) & mask) << shift);
+    }
+    p += bytes;
+    shift += width;
   }
 }
 
-void decode_six(const std::byte* block, BlockCodes& out) {
-  decode_nibbles<32>(block, out);
-  for (int j = 0; j < 16; ++j) {
-    const auto byte = static_cast<uint8_t>(block[34 + j]);
-    for (int s = 0; s < 4; ++s) out.codes[j + 16 * s] |= static_cast<uint8_t>((byte >> (2 * s) & 3) << 4);
+void write_native(const QuantLayout& layout, const BlockCodes& in, std::byte* p) {
+  const int elements = elements_of(layout), groups = elements / layout.group;
+  const size_t size = element_bytes(layout.scale);
+  for (int g = 0; g < groups; ++g, p += size) store_scale(layout.scale, in.scale[g], p);
+  for (int g = 0; layout.zero_point == ZeroPoint::minimum && g < groups; ++g, p += size) store_scale(layout.scale, in.minimum[g], p);
+  int shift = 0;
+  for (const int width : {8, 4, 2, 1}) {
+    if ((layout.bits & width) == 0) continue;
+    const int bytes = elements * width / 8, mask = (1 << width) - 1;
+    for (int i = 0; i < bytes; ++i) {
+      int byte = 0;
+      for (int s = 0; s < 8 / width; ++s) byte |= (in.codes[i + s * bytes] >> shift & mask) << (s * width);
+      p[i] = static_cast<std::byte>(byte);
+    }
+    p += bytes;
+    shift += width;
   }
 }
 
-constexpr BlockType native(std::string_view name, int elements, size_t bytes, const QuantFormat& format,
-                           void (*decode)(const std::byte*, BlockCodes&)) {
-  return {.name = name, .gguf_id = native_gguf_id, .block_elements = elements, .block_bytes = bytes, .format = &format,
-          .decode = decode, .encode = nullptr};
+/// A book of floats, whose panels hold scales of f32 whatever the file's are.
+constexpr bool is_float(const QuantLayout& layout) { return layout.codebook >= books::nf4_float; }
+
+constexpr QuantLayout panel_layout(QuantLayout layout) {
+  if (is_float(layout)) layout.scale = DType::f32;
+  return layout;
 }
 
-constinit const BlockType q4_g64 = native("q4_g64", 64, 34, formats::q4s_g64, decode_nibbles<32>);
-constinit const BlockType q4_g128 = native("q4_g128", 128, 66, formats::q4s_g128, decode_nibbles<64>);
-constinit const BlockType q6_g64 = native("q6_g64", 64, 50, formats::q6s_g64, decode_six);
-constexpr const BlockType* native_types[] = {&q4_g64, &q4_g128, &q6_g64};
+template <QuantLayout layout>
+void write_codes_of(const BlockCodes& in, std::byte* block) {
+  write_native(layout, in, block);
+}
+
+/// To nearest, the scale from the largest magnitude.
+template <QuantLayout layout>
+void encode_floats(const float* in, std::byte* block) {
+  BlockCodes codes{};
+  quantize_numbers(layout, in, 1, layout.group, codes.codes, codes.scale, codes.minimum);
+  write_native(layout, codes, block);
+}
+
+/// A format without sub-groups whose groups do not span the row, and its block type.
+template <QuantLayout layout>
+constexpr BlockType native(std::string_view name, const QuantFormat& format) {
+  return {.name = name,
+          .gguf_id = native_gguf_id,
+          .block_elements = elements_of(layout),
+          .block_bytes = bytes_of(layout),
+          .format = &format,
+          .decode = [](const std::byte* block, BlockCodes& out) { decode_native(layout, block, out); },
+          .encode = is_float(layout) ? encode_floats<layout> : nullptr,
+          .write = is_float(layout) ? nullptr : write_codes_of<layout>};
+}
+
+constexpr uint16_t groups[] = {16, 32, 64, 128};
+constexpr DType scales[] = {DType::f16, DType::bf16, DType::f32};
+/// Symmetric and minimum of 1 to 8 bits, then the codebooks, of which those of floats have no groups of 16.
+constexpr uint8_t codebooks[] = {books::nf4, books::fp4, books::e4m3, books::e5m2};
+constexpr int kinds = 8 + 8 + static_cast<int>(std::size(codebooks));
+constexpr size_t family_size = kinds * std::size(groups) * std::size(scales);
+
+constexpr QuantLayout layout_at(size_t index) {
+  QuantLayout layout{.group = groups[index % std::size(groups)], .scale = scales[index / std::size(groups) % std::size(scales)]};
+  const auto kind = static_cast<int>(index / std::size(groups) / std::size(scales));
+  if (kind >= 16) {
+    layout.codebook = codebooks[kind - 16];
+    if (is_float(layout)) layout.bits = 8;
+    return layout;
+  }
+  layout.bits = static_cast<uint8_t>(kind % 8 + 1);
+  layout.zero_point = kind < 8 ? ZeroPoint::symmetric : ZeroPoint::minimum;
+  return layout;
+}
+
+std::string name_of(const QuantLayout& l) {
+  std::string stem = is_float(l)        ? std::string(float_book(l.codebook)->name)
+                     : l.codebook != 0 ? std::string(panel_codebook(l.codebook).name)
+                                       : message("q", int{l.bits}, l.zero_point == ZeroPoint::minimum ? "z" : "s");
+  return message(stem, "_g", l.group, l.scale == DType::f16 ? "" : "_", l.scale == DType::f16 ? "" : name(l.scale));
+}
+
+struct Family {
+  std::vector<std::string> names;
+  std::vector<QuantFormat> formats;
+  std::vector<BlockType> types;
+  std::vector<const BlockType*> all;
+
+  Family() {
+    names.reserve(family_size);
+    formats.reserve(family_size);
+    types.reserve(family_size);
+    add_types(std::make_index_sequence<family_size>());
+    for (const BlockType& type : types) all.push_back(&type);
+  }
+
+ private:
+  template <size_t... index>
+  void add_types(std::index_sequence<index...>) {
+    (add<layout_at(index)>(), ...);
+  }
+
+  template <QuantLayout layout>
+  void add() {
+    if (is_float(layout) && layout.group < block_k) return;
+    const std::string full = names.emplace_back(name_of(layout));
+    // the format of the list where it has one
+    const QuantFormat* listed = nullptr;
+    for (const QuantFormat* format : all_formats())
+      if (format->layout == layout) listed = format;
+    if (is_float(layout)) listed = &format_of(panel_layout(layout));
+    formats.push_back(listed != nullptr ? *listed : weight_format(names.back(), layout));
+    std::string_view short_name = names.back();
+    for (const auto& [brief, name] : short_names)
+      if (full == name) short_name = brief;
+    types.push_back(native<layout>(short_name, listed != nullptr ? *listed : formats.back()));
+  }
+
+ public:
+  /// Names of types that differ from their format's.
+  static constexpr std::pair<std::string_view, std::string_view> short_names[] = {
+      {"q4_g64", "q4s_g64"}, {"q4_g128", "q4s_g128"}, {"q6_g64", "q6s_g64"}};
+};
+
+const Family& family() {
+  static const Family instance;
+  return instance;
+}
 
 }  // namespace
 
-std::span<const BlockType* const> native_block_types() { return native_types; }
+std::span<const BlockType* const> native_block_types() { return family().all; }
 
 const BlockType* find_native_type(std::string_view name) {
-  const auto found = std::find_if(std::begin(native_types), std::end(native_types), [&](const BlockType* t) { return t->name == name; });
-  return found == std::end(native_types) ? nullptr : *found;
-}
-
-void write_native_block(const BlockType& type, const uint8_t* codes, float scale, std::byte* block) {
-  const int half = type.block_elements / 2;
-  store_f16(block, scale);
-  for (int j = 0; j < half; ++j) block[2 + j] = static_cast<std::byte>((codes[j] & 15) | (codes[j + half] & 15) << 4);
-  if (type.format->layout.bits == 4) return;
-  for (int j = 0; j < 16; ++j) {
-    unsigned byte = 0;
-    for (int s = 0; s < 4; ++s) byte |= static_cast<unsigned>(codes[j + 16 * s] >> 4) << (2 * s);
-    block[34 + j] = static_cast<std::byte>(byte);
-  }
+  for (const BlockType* type : native_block_types())
+    if (type->name == name || type->format->name == name) return type;
+  return nullptr;
 }
 
 }  // namespace nibble::quant

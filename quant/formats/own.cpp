@@ -26,6 +26,7 @@ constinit const QuantFormat q4i_g32_f32 =
     weight_format("q4i_g32_f32", {.group = 32, .bits = 4, .zero_point = integer, .scale = DType::f32});
 constinit const QuantFormat q4i_g128 = weight_format("q4i_g128", {.group = 128, .bits = 4, .zero_point = integer});
 constinit const QuantFormat nf4_g64 = weight_format("nf4_g64", {.group = 64, .bits = 4, .codebook = books::nf4});
+constinit const QuantFormat q3s_g32 = weight_format("q3s_g32", {.group = 32, .bits = 3});
 constinit const QuantFormat q3s_g64 = weight_format("q3s_g64", {.group = 64, .bits = 3});
 constinit const QuantFormat q2s_g64 = weight_format("q2s_g64", {.group = 64, .bits = 2});
 constinit const QuantFormat q2z_g16_bf16 =

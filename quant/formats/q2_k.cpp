@@ -28,10 +28,17 @@ void decode(const std::byte* block, BlockCodes& out) {
   out.minimum[0] = -load_f16(block + 82);
 }
 
+void write(const BlockCodes& in, std::byte* block) {
+  for (int g = 0; g < 16; ++g) block[g] = static_cast<std::byte>(in.sub_scale[g] | in.sub_minimum[g] << 4);
+  store_two_bits(in.codes, block + 16);
+  store_f16(block + 80, in.scale[0]);
+  store_f16(block + 82, -in.minimum[0]);
+}
+
 }  // namespace
 
 namespace types {
-constinit const BlockType q2_k = {"q2_k", 10, 256, 84, &formats::q2z_g16x16, decode, nullptr};
+constinit const BlockType q2_k = {"q2_k", 10, 256, 84, &formats::q2z_g16x16, decode, nullptr, write, 0, 15};
 }
 
 }  // namespace nibble::quant

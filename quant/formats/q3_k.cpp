@@ -31,10 +31,26 @@ void decode(const std::byte* block, BlockCodes& out) {
   out.scale[0] = load_f16(block + 108);
 }
 
+void write(const BlockCodes& in, std::byte* block) {
+  uint8_t third[32] = {}, s[12] = {};
+  for (int part = 0; part < 8; ++part) {
+    for (int i = 0; i < 32; ++i) third[i] |= static_cast<uint8_t>((in.codes[32 * part + i] >> 2 & 1) << part);
+  }
+  for (int g = 0; g < 16; ++g) {
+    const int multiplier = in.sub_scale[g] + 32;
+    s[g % 8] |= static_cast<uint8_t>((multiplier & 15) << (g / 8 * 4));
+    s[8 + g % 4] |= static_cast<uint8_t>((multiplier >> 4) << (g / 4 * 2));
+  }
+  std::memcpy(block, third, sizeof third);
+  store_two_bits(in.codes, block + 32);
+  std::memcpy(block + 96, s, sizeof s);
+  store_f16(block + 108, in.scale[0]);
+}
+
 }  // namespace
 
 namespace types {
-constinit const BlockType q3_k = {"q3_k", 11, 256, 110, &formats::q3s_g16x16, decode, nullptr};
+constinit const BlockType q3_k = {"q3_k", 11, 256, 110, &formats::q3s_g16x16, decode, nullptr, write, -32, 31};
 }
 
 }  // namespace nibble::quant

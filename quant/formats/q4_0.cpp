@@ -28,10 +28,15 @@ void encode(const float* in, std::byte* block) {
   for (int j = 0; j < 16; ++j) block[2 + j] = static_cast<std::byte>(code(in[j]) | code(in[j + 16]) << 4);
 }
 
+void write(const BlockCodes& in, std::byte* block) {
+  store_f16(block, in.scale[0]);
+  store_nibbles(in.codes, block + 2);
+}
+
 }  // namespace
 
 namespace types {
-constinit const BlockType q4_0 = {"q4_0", 2, 32, 18, &formats::q4s_g32, decode, encode};
+constinit const BlockType q4_0 = {"q4_0", 2, 32, 18, &formats::q4s_g32, decode, encode, write};
 }
 
 }  // namespace nibble::quant

@@ -32,10 +32,16 @@ void encode(const float* in, std::byte* block) {
   for (int j = 0; j < 16; ++j) block[4 + j] = static_cast<std::byte>(code(in[j]) | code(in[j + 16]) << 4);
 }
 
+void write(const BlockCodes& in, std::byte* block) {
+  store_f16(block, in.scale[0]);
+  store_f16(block + 2, in.minimum[0]);
+  store_nibbles(in.codes, block + 4);
+}
+
 }  // namespace
 
 namespace types {
-constinit const BlockType q4_1 = {"q4_1", 3, 32, 20, &formats::q4z_g32, decode, encode};
+constinit const BlockType q4_1 = {"q4_1", 3, 32, 20, &formats::q4z_g32, decode, encode, write};
 }
 
 }  // namespace nibble::quant

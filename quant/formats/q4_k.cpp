@@ -61,11 +61,46 @@ void decode_q5(const std::byte* block, BlockCodes& out) {
   }
 }
 
+void write_scales(const BlockCodes& in, std::byte* block) {
+  const auto get = [](const int8_t* from) {
+    uint32_t four;
+    std::memcpy(&four, from, 4);
+    return four;
+  };
+  const uint32_t s0 = get(in.sub_scale), s4 = get(in.sub_scale + 4), t0 = get(in.sub_minimum), t4 = get(in.sub_minimum + 4);
+  store_f16(block, in.scale[0]);
+  store_f16(block + 2, -in.minimum[0]);
+  store(block + 4, s0 | (s4 & 0x30303030) << 2);
+  store(block + 8, t0 | (t4 & 0x30303030) << 2);
+  store(block + 12, (s4 & 0x0f0f0f0f) | (t4 & 0x0f0f0f0f) << 4);
+}
+
+void write_nibbles(const uint8_t* codes, std::byte* p) {
+  for (int pair = 0; pair < 4; ++pair, codes += 64) {
+    for (int i = 0; i < 32; ++i) p[32 * pair + i] = static_cast<std::byte>((codes[i] & 15) | (codes[32 + i] & 15) << 4);
+  }
+}
+
+void write_q4(const BlockCodes& in, std::byte* block) {
+  write_scales(in, block);
+  write_nibbles(in.codes, block + 16);
+}
+
+void write_q5(const BlockCodes& in, std::byte* block) {
+  write_scales(in, block);
+  write_nibbles(in.codes, block + 48);
+  for (int i = 0; i < 32; ++i) {
+    unsigned high = 0;
+    for (int g = 0; g < 8; ++g) high |= static_cast<unsigned>(in.codes[32 * g + i] >> 4 & 1) << g;
+    block[16 + i] = static_cast<std::byte>(high);
+  }
+}
+
 }  // namespace
 
 namespace types {
-constinit const BlockType q4_k = {"q4_k", 12, 256, 144, &formats::q4z_g32x8, decode_q4, nullptr};
-constinit const BlockType q5_k = {"q5_k", 13, 256, 176, &formats::q5z_g32x8, decode_q5, nullptr};
+constinit const BlockType q4_k = {"q4_k", 12, 256, 144, &formats::q4z_g32x8, decode_q4, nullptr, write_q4, 0, 63};
+constinit const BlockType q5_k = {"q5_k", 13, 256, 176, &formats::q5z_g32x8, decode_q5, nullptr, write_q5, 0, 63};
 }  // namespace types
 
 }  // namespace nibble::quant

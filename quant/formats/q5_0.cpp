@@ -36,10 +36,16 @@ void encode(const float* in, std::byte* block) {
   store(block + 2, high);
 }
 
+void write(const BlockCodes& in, std::byte* block) {
+  store_f16(block, in.scale[0]);
+  store(block + 2, fifth_bits(in.codes));
+  store_nibbles(in.codes, block + 6);
+}
+
 }  // namespace
 
 namespace types {
-constinit const BlockType q5_0 = {"q5_0", 6, 32, 22, &formats::q5s_g32, decode, encode};
+constinit const BlockType q5_0 = {"q5_0", 6, 32, 22, &formats::q5s_g32, decode, encode, write};
 }
 
 }  // namespace nibble::quant

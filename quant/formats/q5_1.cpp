@@ -38,10 +38,17 @@ void encode(const float* in, std::byte* block) {
   store(block + 4, high);
 }
 
+void write(const BlockCodes& in, std::byte* block) {
+  store_f16(block, in.scale[0]);
+  store_f16(block + 2, in.minimum[0]);
+  store(block + 4, fifth_bits(in.codes));
+  store_nibbles(in.codes, block + 8);
+}
+
 }  // namespace
 
 namespace types {
-constinit const BlockType q5_1 = {"q5_1", 7, 32, 24, &formats::q5z_g32, decode, encode};
+constinit const BlockType q5_1 = {"q5_1", 7, 32, 24, &formats::q5z_g32, decode, encode, write};
 }
 
 }  // namespace nibble::quant

@@ -34,10 +34,24 @@ void decode(const std::byte* block, BlockCodes& out) {
   out.scale[0] = load_f16(block + 208);
 }
 
+void write(const BlockCodes& in, std::byte* block) {
+  for (int h = 0; h < 2; ++h) {
+    const uint8_t* codes = in.codes + 128 * h;
+    for (int i = 0; i < 32; ++i) {
+      const uint8_t* c = codes + i;
+      block[64 * h + i] = static_cast<std::byte>((c[0] & 15) | (c[64] & 15) << 4);
+      block[64 * h + 32 + i] = static_cast<std::byte>((c[32] & 15) | (c[96] & 15) << 4);
+      block[128 + 32 * h + i] = static_cast<std::byte>(c[0] >> 4 | c[32] >> 4 << 2 | c[64] >> 4 << 4 | c[96] >> 4 << 6);
+    }
+  }
+  std::memcpy(block + 192, in.sub_scale, 16);
+  store_f16(block + 208, in.scale[0]);
+}
+
 }  // namespace
 
 namespace types {
-constinit const BlockType q6_k = {"q6_k", 14, 256, 210, &formats::q6s_g16x16, decode, nullptr};
+constinit const BlockType q6_k = {"q6_k", 14, 256, 210, &formats::q6s_g16x16, decode, nullptr, write, -128, 127};
 }
 
 }  // namespace nibble::quant

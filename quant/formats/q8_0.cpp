@@ -29,10 +29,15 @@ void encode(const float* in, std::byte* block) {
   for (int j = 0; j < 32; ++j) block[2 + j] = static_cast<std::byte>(static_cast<int8_t>(std::round(in[j] * inverse)));
 }
 
+void write(const BlockCodes& in, std::byte* block) {
+  store_f16(block, in.scale[0]);
+  for (int j = 0; j < 32; ++j) block[2 + j] = static_cast<std::byte>(in.codes[j] ^ 0x80);
+}
+
 }  // namespace
 
 namespace types {
-constinit const BlockType q8_0 = {"q8_0", 8, 32, 34, &formats::q8s_g32, decode, encode};
+constinit const BlockType q8_0 = {"q8_0", 8, 32, 34, &formats::q8s_g32, decode, encode, write};
 }
 
 }  // namespace nibble::quant

@@ -27,7 +27,7 @@ TensorDesc infer_copy(std::span<const TensorDesc> in, const Attrs& attrs) {
 void copy(const KernelArgs& args) { copy_elements(args.in[0], args.out); }
 
 TensorDesc infer_concat(std::span<const TensorDesc> in, const Attrs& attrs) {
-  check_count(in, 1, 64);
+  check_count(in, 1, 4096);
   NIBBLE_CHECK(in[0].dtype != DType::packed, "a: expected an unpacked type, found ", to_string(in[0]));
   TensorDesc out = in[0];
   const int dim = normalized_dim(attrs.i("dim"), out.shape);

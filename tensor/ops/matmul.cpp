@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // matmul: out = x wt^T for one or several weights side by side, with bias, activation or gate, and residual.
 // x f (m, k), wt_i f or packed (n_i, k), bias f32 (sum n_i), residual f (m, n) -> f32 (m, n). Sums are taken in double
-// and rounded to f32 before the epilogue, whose steps round to f32; unquantised packed weights (bits == 0) are summed
-// by fma in f32, k in order, as every kernel must.
+// and rounded to f32 before the epilogue, whose steps round to f32; unquantised packed weights and those with a codebook of
+// floats are summed by fma in f32, k in order, as every kernel must.
 #include "tensor/ops/matmul.h"
 
 #include <cmath>
@@ -104,13 +104,14 @@ float dot_packed(const Tensor& x, const Tensor& weight, const PanelGeometry& geo
   float total = 0;
   for (int64_t j = 0; j < x.dim(1); ++j) {
     const float value = load_float(x, i * x.strides[0] + j * x.strides[1]);
-    if (layout.bits == 0) {
-      total = std::fma(value, panel_float(layout, panel, j, c), total);
+    if (float_weights(layout)) {
+      const float w = layout.bits == 0 ? panel_float(layout, panel, j, c) : panel_weight(layout, geometry, panel, j, c);
+      total = std::fma(value, w, total);
     } else {
       sum += static_cast<double>(value) * panel_weight(layout, geometry, panel, j, c);
     }
   }
-  return layout.bits == 0 ? total : static_cast<float>(sum);
+  return float_weights(layout) ? total : static_cast<float>(sum);
 }
 
 void reference(const KernelArgs& args) {

@@ -27,7 +27,7 @@ TensorDesc infer_q(std::span<const TensorDesc> in, const Attrs& attrs) {
   check_dtype(in[0], DType::packed, "x");
   for (int w = 1; w <= call.weights; ++w) {
     const QuantLayout& layout = in[w].format->layout;
-    NIBBLE_CHECK(layout.bits != 0, "weight: expected quantised weights, found ", to_string(in[w]));
+    NIBBLE_CHECK(!float_weights(layout), "weight: expected quantised weights, found ", to_string(in[w]));
     const QuantFormat& needs = act_format(panel_act_needs(layout));
     NIBBLE_CHECK(in[0].format == &needs, "x ", to_string(in[0]), ": weight ", to_string(in[w]), " needs ", needs.name);
   }

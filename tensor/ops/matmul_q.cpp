@@ -20,7 +20,7 @@ TensorDesc infer(std::span<const TensorDesc> in, const Attrs& attrs) {
   for (int64_t w = 1; w <= attrs.i("weights", 1); ++w) {
     check_dtype(in[w], DType::packed, "weight");
     const QuantLayout& layout = in[w].format->layout;
-    NIBBLE_CHECK(!is_act_format(*in[w].format) && layout.bits != 0, "weight: expected quantised weights, found ",
+    NIBBLE_CHECK(!is_act_format(*in[w].format) && !float_weights(layout), "weight: expected quantised weights, found ",
                  to_string(in[w]));
     const QuantFormat& needs = act_format(panel_act_needs(layout));
     NIBBLE_CHECK(in[0].format == &needs, "x ", to_string(in[0]), ": weight ", to_string(in[w]), " needs ", needs.name);

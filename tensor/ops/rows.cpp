@@ -7,11 +7,7 @@ namespace nibble::ops {
 namespace {
 
 TensorDesc infer(std::span<const TensorDesc> in, const Attrs&) {
-  check_count(in, 2, 2);
-  check_float(in[0], "x");
-  check_rank(in[0], 2, "x");
-  check_dtype(in[1], DType::i32, "index");
-  check_rank(in[1], 1, "index");
+  check_choice(in);
   return {{in[1].shape[0], in[0].shape[1]}, DType::f32, nullptr};
 }
 

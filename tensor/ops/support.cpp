@@ -104,6 +104,14 @@ void check_shape(const TensorDesc& desc, const Shape& shape, std::string_view wh
   NIBBLE_CHECK(desc.shape == shape, what, ": expected ", to_string(shape), ", found ", to_string(desc));
 }
 
+void check_choice(std::span<const TensorDesc> in) {
+  check_count(in, 2, 2);
+  check_float(in[0], "x");
+  check_rank(in[0], 2, "x");
+  check_dtype(in[1], DType::i32, "index");
+  check_rank(in[1], 1, "index");
+}
+
 int normalized_dim(int64_t dim, const Shape& shape) {
   NIBBLE_CHECK(dim >= -shape.rank() && dim < shape.rank(), "dim ", dim, " of shape ", to_string(shape));
   return static_cast<int>(dim < 0 ? dim + shape.rank() : dim);

@@ -37,6 +37,8 @@ void check_float(const TensorDesc& desc, std::string_view what);
 void check_dtype(const TensorDesc& desc, DType dtype, std::string_view what);
 void check_rank(const TensorDesc& desc, int rank, std::string_view what);
 void check_shape(const TensorDesc& desc, const Shape& shape, std::string_view what);
+/// x f (m, n) and index i32 (r): ops that choose rows or columns.
+void check_choice(std::span<const TensorDesc> in);
 
 /// `dim` counted from the front, or from the back when negative. Throws Error outside the rank.
 int normalized_dim(int64_t dim, const Shape& shape);

@@ -18,7 +18,7 @@ ActNeeds needs_of(const Graph& graph, const MatmulParts& parts) {
   ActNeeds needs = none;
   for (Value w : parts.weights) {
     const TensorDesc& desc = graph.desc(w);
-    if (desc.dtype != DType::packed || desc.format->layout.bits == 0 || is_act_format(*desc.format)) return none;
+    if (desc.dtype != DType::packed || float_weights(desc.format->layout) || is_act_format(*desc.format)) return none;
     const ActNeeds mine = panel_act_needs(desc.format->layout);
     if (needs != none && mine != needs) return none;
     needs = mine;

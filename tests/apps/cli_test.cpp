@@ -21,7 +21,8 @@ Outcome nibble(const std::string& arguments, const std::string& program = "nibbl
 
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
-const std::array<std::string, 9> subcommands = {"run", "chat", "inspect", "tokenize", "eval", "perplexity", "bench", "quantize", "kernels"};
+const std::array<std::string, 11> subcommands = {"run",   "chat",     "inspect", "tokenize", "eval",   "perplexity",
+                                                 "bench", "quantize", "imatrix", "cache",    "kernels"};
 
 std::string tiny_model() {
   const std::filesystem::path folder = NIBBLE_SOURCE_DIR "/models/tiny";
@@ -72,7 +73,7 @@ TEST(Cli, RefusesBadUsageWithCodeTwo) {
         "run -m x -p a --repeat-penalty 0", "run -m x stray", "chat -m x --template no-such", "eval -m x",
         "eval -m x --tokens one", "eval -m x --tokens ''", "eval -m x --tokens 1,-3", "eval -m x --tokens 1,,3",
         "eval -m x --tokens 1,3,", "eval -m x --tokens 99999999999", "eval -m x --tokens 1,2.5",
-        "run -m x -p a --stop ''", "perplexity -m x -f y -c 3", "perplexity -m x", "perplexity -m x -f y --chunks -2", "bench -m x -o xml",
+        "run -m x -p a --stop ''", "perplexity -m x -f y -c 3", "perplexity -m x", "perplexity -m x -f y --kl-base z", "perplexity -m x --hellaswag y --save-logits z", "perplexity -m x -f y --chunks -2", "bench -m x -o xml",
         "bench -m x -p -1", "bench -m x -r 0", "kernels -o file", "inspect", "tokenize"}) {
     const Outcome refused = nibble(arguments);
     EXPECT_EQ(refused.code, 2) << arguments << ": " << refused.error;
@@ -106,6 +107,33 @@ TEST(Cli, ErrorsAreOneLineAndCodeOne) {
   EXPECT_TRUE(contains(nibble("run -p a -m " + (dir / "absent.gguf")).error, "absent.gguf"));
   EXPECT_TRUE(contains(nibble("bench -p 0 -n 0 -m x").error, "nothing to measure"));
   EXPECT_TRUE(contains(nibble("eval --tokens 1,2,3 -c 2 -m x").error, "3 tokens do not fit"));
+}
+
+TEST(Cli, PerplexityComparesAndChooses) {
+  NIBBLE_NEED_TINY_MODEL();
+  test::TempDir dir;
+  std::string text;
+  for (int i = 0; i < 60; ++i) text += "It is a truth universally acknowledged, that a single man must be in want of a wife. ";
+  test::write_file(dir / "text", text);
+  const std::string common = "perplexity -t 1 -m " + model;
+  const Outcome saved = nibble(common + " -c 64 --chunks 2 -f " + (dir / "text") + " --save-logits " + (dir / "base"));
+  EXPECT_EQ(saved.code, 0) << saved.error;
+  EXPECT_TRUE(contains(saved.out, "Final estimate: PPL = ")) << saved.out;
+  const Outcome compared = nibble(common + " --kl-base " + (dir / "base"));
+  EXPECT_EQ(compared.code, 0) << compared.error;
+  for (const char* line : {"PPL of the base", "KL divergence", "Same top token", "Probability change, RMS", "   99.9 %"})
+    EXPECT_TRUE(contains(compared.out, line)) << line << " in " << compared.out;
+  const Outcome other = nibble(common + " --kl-base " + (dir / "text"));
+  EXPECT_EQ(other.code, 1);
+  EXPECT_TRUE(contains(other.error, "_logits_")) << other.error;
+  test::write_file(dir / "tasks", "{\"question\": \"It was\", \"choices\": [\"the man\", \"qqq zzz\"], \"answer\": 0}\n");
+  const Outcome chosen = nibble(common + " --multiple-choice " + (dir / "tasks"));
+  EXPECT_EQ(chosen.code, 0) << chosen.error;
+  EXPECT_TRUE(contains(chosen.out, "Accuracy: 100.00 % (1 of 1;")) << chosen.out;
+  test::write_file(dir / "tasks", "It was\n1\nqqq zzz\nthe man\nqxq qxq\nzz qq\n");
+  const Outcome hellaswag = nibble(common + " --hellaswag " + (dir / "tasks"));
+  EXPECT_EQ(hellaswag.code, 0) << hellaswag.error;
+  EXPECT_TRUE(contains(hellaswag.out, "1\t100.00000000%\t[20.6549%, 100.0000%]")) << hellaswag.out;
 }
 
 TEST(Cli, NamesFromFilesCannotSteerTheTerminal) {

@@ -50,6 +50,9 @@ def randomize(model, golden, seed):
             else:
                 p.copy_(noise * 0.3 + (0 if golden.norm_plus_one else 1))
             p.copy_(p.half().float())
+        for name, p in model.named_buffers():
+            if name.endswith("e_score_correction_bias"):
+                p.copy_((torch.randn(p.shape, generator=g) * 0.2).half().float())
 
 
 class LlamaCpp:
@@ -76,7 +79,10 @@ class LlamaCpp:
                 pass
 
             def modify_tensors(self, tensor, name, layer):
-                if name.startswith(("blk.", "token_embd.", "output.", "output_norm.")):  # baichuan maps names, then calls itself
+                passing = [gguf for theirs, gguf in golden.gguf_names.items() if theirs in name]
+                if passing:
+                    yield f"blk.{layer}.{passing[0]}.weight", tensor
+                elif name.startswith(("blk.", "token_embd.", "output.", "output_norm.")):  # baichuan maps names, then calls itself
                     yield name, tensor
                 else:  # what a generator returns is tensors too (the stacked norms of stablelm)
                     yield from (yield from super().modify_tensors(tensor, name, layer)) or ()
@@ -85,6 +91,9 @@ class LlamaCpp:
                 super().set_gguf_parameters()
                 for method, value in keys.items():
                     getattr(self.gguf_writer, "add_" + method)(value)
+                for key in golden.gguf_without:
+                    for values in self.gguf_writer.kv_data:
+                        values.pop(f"{self.gguf_writer.arch}.attention.{key}", None)
 
         with torch.inference_mode():
             converter = Converter(folder, self.gguf.LlamaFileType.MOSTLY_F16, outfile, eager=True, model_name=outfile.stem,
@@ -138,6 +147,7 @@ def make(golden, converter, out, seed):
     randomize(model, golden, seed)
     vocab = model.get_input_embeddings().weight.shape[0]
     tokens = np.random.default_rng(seed).integers(0, vocab, golden.tokens).astype(np.int32)
+    tokens = golden.prompt(tokens) if golden.prompt is not None else tokens
     folder = out / golden.name
     shutil.rmtree(folder, ignore_errors=True)
     save_folder(model, golden, folder)
@@ -146,6 +156,7 @@ def make(golden, converter, out, seed):
     logits = logits_of(model, golden, tokens)
     # what rows owe to the tokens before them: only attention carries that
     others = (tokens + np.arange(golden.tokens) % 2).astype(np.int32) % vocab
+    others = golden.prompt(others) if golden.prompt is not None else others
     moved = np.abs(logits_of(model, golden, others) - logits)[::2].max() / (logits.max() - logits.min())
     assert moved > 0.05, f"{golden.name}: attention moves logits by only {moved:.3f} of their range"
     outfile = out / f"{golden.name}.gguf"

@@ -2,10 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes tests/data/tokenizers: tiny tokenizers of every kind, and what the reference libraries make of fuzzed texts.
 
-Needs tokenizers and sentencepiece (pip). Usage: make_tokenizer_goldens.py [SEED [TEXTS]]; the committed files are those
+Needs tokenizers, sentencepiece and gguf (pip). Usage: make_tokenizer_goldens.py [SEED [TEXTS]]; the committed files are those
 of the defaults. goldens.json has the texts, and for each case its base file, the keys of tokenizer.json that it
 replaces, and hashes (FNV-1a folded to 16 bits) of the ids without special tokens and of the decoded text, text by text,
-and of all ids with special tokens. A decoded text that differs from ours by design is left out ("----").
+and of all ids with special tokens. What differs from ours by design is left out ("----").
+
+The GGUF files are two of the SentencePiece models, with the keys that llama.cpp's converter writes for T5, and a
+vocabulary of bytes for the longest match, as RWKV's, whose reference is the trie below.
 """
 import base64
 import copy
@@ -14,6 +17,7 @@ import pathlib
 import random
 import sys
 
+import gguf
 import sentencepiece
 import tokenizers
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -160,6 +164,71 @@ def train_sentencepiece(name, **options):
     (HERE / f"{name}.vocab").unlink()
 
 
+def gguf_of_unigram(name):
+    from sentencepiece import sentencepiece_model_pb2
+    model = sentencepiece_model_pb2.ModelProto.FromString((HERE / f"{name}.model").read_bytes())
+    kinds = gguf.TokenType  # SentencePiece numbers its types alike
+    out = gguf.GGUFWriter(str(HERE / f"{name}.gguf"), "t5")
+    out.add_tokenizer_model("t5")
+    out.add_token_list([piece.piece.encode() for piece in model.pieces])
+    out.add_token_scores([piece.score for piece in model.pieces])
+    out.add_token_types([kinds(piece.type) for piece in model.pieces])
+    out.add_unk_token_id(model.trainer_spec.unk_id)
+    out.add_eos_token_id(model.trainer_spec.eos_id)
+    out.add_add_eos_token(False)
+    out.add_add_space_prefix(model.normalizer_spec.add_dummy_prefix)
+    out.add_remove_extra_whitespaces(model.normalizer_spec.remove_extra_whitespaces)
+    if model.normalizer_spec.precompiled_charsmap:
+        out.add_precompiled_charsmap(model.normalizer_spec.precompiled_charsmap)
+    write(out)
+
+
+def write(out):
+    out.write_header_to_file()
+    out.write_kv_data_to_file()
+    out.close()
+
+
+class LongestMatch:
+    """The token that reaches farthest from here, then on behind it; every byte is a token."""
+
+    def __init__(self, tokens):
+        self.trie = {}
+        for id, token in tokens.items():
+            node = self.trie
+            for byte in token:
+                node = node.setdefault(byte, {})
+            node[None] = id
+
+    def encode(self, text):
+        data, ids, at = text.encode(), [], 0
+        while at < len(data):
+            node, end = self.trie, at
+            while end < len(data) and data[end] in node:
+                node = node[data[end]]
+                end += 1
+                if None in node:
+                    best = node[None], end
+            ids.append(best[0])
+            at = best[1]
+        return ids
+
+
+def gguf_of_bytes(name, rng):
+    """Token 0 ends texts; then all bytes, then slices of the corpus, which may cut characters."""
+    data, tokens = CORPUS.encode(), [bytes([byte]) for byte in range(256)]
+    while len(tokens) < 700:
+        begin = rng.randrange(len(data))
+        token = data[begin:begin + rng.choice([2, 2, 3, 3, 4, 5, 7, 11])]
+        tokens += [token] if token not in tokens else []
+    out = gguf.GGUFWriter(str(HERE / f"{name}.gguf"), "rwkv7")
+    out.add_tokenizer_model("rwkv")
+    out.add_token_list([b"<s>"] + [repr(token)[2:-1].encode() for token in tokens])
+    out.add_token_types([gguf.TokenType.CONTROL] + [gguf.TokenType.NORMAL] * len(tokens))
+    write(out)
+    return dict(enumerate(tokens, 1))
+
+
 def added(id, content, **flags):
     out = {"id": id, "content": content, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
            "special": True}
@@ -277,6 +346,20 @@ def main():
         decoded = [None if tok.unk_id() in i or "\ufffd" in tok.decode(i) else fnv(tok.decode(i).encode()) for i in bare]
         cases.append({"name": name, "base": f"{name}.model", "keys": {}, "bare": folded(map(hash_ids, bare)), "full": 0,
                       "decoded": folded(decoded)})
+    for name in ["sp_unigram", "sp_unigram_bytes"]:
+        gguf_of_unigram(name)
+        case = next(c for c in cases if c["name"] == name) | {"name": f"gguf_{name}", "base": f"{name}.gguf"}
+        # Of GGUF's vocabularies llama.cpp takes user-defined tokens out before spaces are looked at, SentencePiece behind it.
+        for key in ("bare", "decoded"):
+            hashes = [case[key][4 * i:4 * i + 4] for i in range(len(texts))]
+            case[key] = "".join("----" if "<tag>" in t else h for t, h in zip(texts, hashes))
+        cases.append(case)
+    tokens = gguf_of_bytes("rwkv", rng)
+    bare = [LongestMatch(tokens).encode(t) for t in texts]
+    decoded = [b"".join(tokens[i] for i in ids).decode() for ids in bare]
+    assert decoded == texts
+    cases.append({"name": "gguf_rwkv", "base": "rwkv.gguf", "keys": {}, "bare": folded(map(hash_ids, bare)), "full": 0,
+                  "decoded": folded(fnv(t.encode()) for t in decoded)})
     (HERE / "goldens.json").write_text(json.dumps({"texts": texts, "cases": cases}, ensure_ascii=False,
                                                   separators=(",", ":")) + "\n", encoding="utf8")
 

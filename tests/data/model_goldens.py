@@ -6,6 +6,8 @@ import typing
 import torch
 import transformers as t
 
+import own_forwards as own
+
 
 @dataclasses.dataclass
 class Golden:
@@ -20,11 +22,14 @@ class Golden:
     transposed_experts: bool = False         # of (experts, k, n)
     norm_plus_one: bool = False              # norms multiply by 1 + weight
     gguf_keys: dict = dataclasses.field(default_factory=dict)   # GGUFWriter.add_...: what the converter leaves out
+    gguf_without: tuple = ()                 # keys that the converter writes and older ones did not
+    gguf_names: dict = dataclasses.field(default_factory=dict)  # of a layer's tensors that pass as they are
     gguf_arch: str = ""
     gguf_tensors: typing.Callable | None = None       # tensors of the folder -> GGUF's, where there is no converter
     gguf_config: dict = dataclasses.field(default_factory=dict)   # of config.json, for the converter alone
     rename: typing.Callable | None = None             # tensors of transformers -> of the model's own code
     edit_config: typing.Callable | None = None        # config.json that is saved
+    prompt: typing.Callable | None = None             # makes random tokens a prompt
     before_forward: typing.Callable | None = None
     forward_arguments: typing.Callable | None = None
 
@@ -307,6 +312,8 @@ def mixtures(s):
                  shared_expert_intermediate_size=20 * s, norm_topk_prob=True, mlp_only_layers=[0]), gguf=False)
     yield Golden("qwen3moe", t.Qwen3MoeForCausalLM, t.Qwen3MoeConfig(**many, head_dim=16, num_experts=9, num_experts_per_tok=4,
                  norm_topk_prob=True))
+    yield Golden("granitemoe", t.GraniteMoeForCausalLM, t.GraniteMoeConfig(**small, num_local_experts=6, num_experts_per_tok=3,
+                 embedding_multiplier=3.0, attention_multiplier=0.2, residual_multiplier=0.4, logits_scaling=2.5), embedding=0.3)
     yield Golden("olmoe", t.OlmoeForCausalLM, t.OlmoeConfig(**small, num_experts=6, num_experts_per_tok=3))
     yarn = dict(rope_type="yarn", rope_theta=10000.0, factor=4.0, original_max_position_embeddings=32, beta_fast=32.0,
                 beta_slow=1.0, truncate=False)
@@ -314,6 +321,67 @@ def mixtures(s):
                  num_local_experts=6, num_experts_per_tok=3), transposed_experts=True)
 
 
+def deepseeks(s):
+    yarn = dict(rope_type="yarn", rope_theta=10000.0, factor=4.0, original_max_position_embeddings=32, beta_fast=32.0,
+                beta_slow=1.0, mscale=0.707, mscale_all_dim=0.707)
+    latent = dict(num_key_value_heads=4 * s, kv_lora_rank=20 * s, qk_nope_head_dim=12, qk_rope_head_dim=8, v_head_dim=16,
+                  rms_norm_eps=1e-6, first_k_dense_replace=1, moe_intermediate_size=8 * s, num_experts_per_tok=3)
+    two, three, c = t.DeepseekV2ForCausalLM, t.DeepseekV3ForCausalLM, t.DeepseekV2Config
+    groups = dict(n_routed_experts=12, n_shared_experts=1, n_group=4, topk_group=2, routed_scaling_factor=2.5)
+    small = sizes(s, **latent)
+    lite = dict(q_lora_rank=None, n_routed_experts=6, n_shared_experts=2, n_group=1, topk_group=1, topk_method="greedy")
+    yield Golden("deepseek2-lite", two, c(**small, **lite))
+    yield Golden("deepseek2-joined", two, c(**small, **lite), gguf_names={"self_attn.kv_b_proj": "attn_kv_b"},
+                 gguf_keys=dict(key_length=20, value_length=16), gguf_without=("key_length_mla", "value_length_mla"))
+    limited = groups | dict(topk_method="group_limited_greedy", q_lora_rank=24 * s)
+    yield Golden("deepseek2", two, c(**small | dict(rope_parameters=yarn), **limited))
+    yield Golden("deepseek2-mscale", two, c(**small | dict(rope_parameters=yarn | dict(mscale=1.2)), **limited), gguf=False)
+    three_yarn = small | dict(rope_parameters=yarn | dict(mscale=1.0, mscale_all_dim=1.0))
+    yield Golden("deepseek3", three, t.DeepseekV3Config(**three_yarn, **groups, q_lora_rank=24 * s), gguf_config=dict(
+                 scoring_func="sigmoid", norm_topk_prob=True))
+    yield Golden("deepseek3-halves", three, t.DeepseekV3Config(**small, **groups, q_lora_rank=None, rope_interleave=False,
+                 norm_topk_prob=False), gguf=False)
+
+
+def grok_names(state):
+    """Of the other conversion to PyTorch."""
+    return rename_all(state, {
+        "transformer.in_out_embed": "model.embed_tokens", "transformer.rms_norm.weight": "model.norm.scale",
+        "transformer.decoder_layer": "model.layers", "rms_norm.weight": "pre_attn_norm.scale",
+        "rms_norm_1.weight": "post_attn_norm.scale", "rms_norm_2.weight": "pre_moe_norm.scale",
+        "rms_norm_3.weight": "post_moe_norm.scale", "multi_head_attention.query": "attn.q_proj",
+        "multi_head_attention.key": "attn.k_proj", "multi_head_attention.value": "attn.v_proj",
+        "multi_head_attention.linear": "attn.o_proj", "router": "moe_block.gate", ".moe.": ".moe_block.experts."})
+
+
+def groks(s):
+    config = dict(architectures=["Grok1ForCausalLM"], model_type="grok-1", vocab_size=48, hidden_size=32 * s,
+                  intermediate_size=20 * s, num_hidden_layers=2, num_attention_heads=4 * s, num_key_value_heads=2 * s,
+                  max_position_embeddings=128, rms_norm_eps=1e-5, num_local_experts=6, num_experts_per_tok=2,
+                  attn_output_multiplier=1.7, embedding_multiplier_scale=3.0, output_multiplier_scale=0.6)
+    yield Golden("grok1", own.Grok1, config)
+    yield Golden("grok1-modules", own.Grok1, config, rename=grok_names, gguf=False, edit_config=lambda c: without(
+                 c, "num_local_experts") | dict(num_experts=6, max_attn_value=30.0))
+
+
+def glm_prompt(end, gmask, mark):
+    """Ended once, at token 30, which is neither at the end of a page nor of a chunk."""
+    def prompt(tokens):
+        tokens[(tokens == end) | (tokens == gmask)] = 0
+        tokens[29 if mark == gmask else 7] = mark
+        tokens[30] = end
+        return tokens
+    return prompt
+
+
+def glms(s):
+    config = dict(architectures=["ChatGLMModel"], model_type="chatglm", vocab_size=48, hidden_size=32 * s, num_layers=2,
+                  num_attention_heads=4 * s, inner_hidden_size=40 * s, layernorm_epsilon=1e-5, max_sequence_length=128,
+                  position_encoding_2d=True, bos_token_id=40, eos_token_id=43, gmask_token_id=41, mask_token_id=42)
+    yield Golden("chatglm1", own.ChatGlm1, config, prompt=glm_prompt(40, 41, 41), gguf=False)
+    yield Golden("chatglm1-mask", own.ChatGlm1, config | dict(gmask_token_id=47), prompt=glm_prompt(40, 47, 42), gguf=False)
+
+
 def goldens(scale):
-    for family in (llamas, qwens, gpts, falcons, phis, gemmas, norms, own_code, mixtures):
+    for family in (llamas, qwens, gpts, falcons, phis, gemmas, norms, own_code, mixtures, deepseeks, groks, glms):
         yield from family(scale)

@@ -13,8 +13,9 @@
 #include <vector>
 
 #include "jit/jit.h"
-#include "models/arch.h"
+#include "models/catalog.h"
 #include "models/decoder.h"
+#include "tensor/check.h"
 #include "tests/support/allocations.h"
 #include "tests/support/npy.h"
 
@@ -103,12 +104,19 @@ TEST_P(Goldens, BatchOfFourIsFourSingles) {
   // sequence s runs the prompt from its token s on
   const auto token = [&](int sequence, size_t i) { return golden.tokens[(i + sequence) % golden.tokens.size()]; };
   constexpr size_t prompt = 33, steps = 5;
+  // where tokens see each other they run together, with the token that ends them; else the first token alone
+  const auto together = [&](int s) {
+    std::vector<int32_t> tokens;
+    for (size_t i = 0; i < prompt; ++i) tokens.push_back(token(s, i));
+    return static_cast<size_t>(find_prefix(golden.model->config.prefix, tokens).tokens) + 1;
+  };
   std::vector<std::vector<float>> singles(4);
   for (int s = 0; s < 4; ++s) {
     Engine engine(golden.model, {.threads = 1, .context = 64});
-    for (size_t i = 0; i < prompt + steps; ++i) {
-      const Row row{token(s, i), static_cast<int32_t>(i), 0, true};
-      const std::vector<float> logits = run(engine, {&row, 1});
+    for (size_t i = 0, end = together(s); i < prompt + steps; i = end++) {
+      std::vector<Row> row;
+      for (size_t j = i; j < end; ++j) row.push_back({token(s, j), static_cast<int32_t>(j), 0, true});
+      const std::vector<float> logits = run(engine, row);
       singles[s].insert(singles[s].end(), logits.begin(), logits.end());
     }
   }
@@ -179,6 +187,17 @@ TEST_P(Goldens, RunningAgainAllocatesNothing) {
   EXPECT_EQ(test::allocations_during(run_all), 0);
 }
 
+TEST_P(Goldens, NoNodeRunsAReference) {
+  if (!usable(Isa::avx2)) GTEST_SKIP() << "kernels are capped below avx2";
+  const Golden golden(GetParam());
+  for (DType cache : {DType::f16, DType::i8}) {
+    Engine engine(golden.model, {.threads = 2, .context = golden.context, .cache = cache, .max_isa = Isa::avx2});
+    for (int rows : {1, 19})
+      for (const Plan::StepName& step : engine.plan(rows, 1).steps())
+        EXPECT_NE(step.kernel, "reference") << rows << " rows: " << step.node << " (" << step.op << ")";
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, Goldens, testing::ValuesIn(goldens()), [](const auto& test) {
   std::string name = test.param;
   for (char& c : name) c = std::isalnum(static_cast<unsigned char>(c)) ? c : '_';
@@ -186,10 +205,43 @@ INSTANTIATE_TEST_SUITE_P(Models, Goldens, testing::ValuesIn(goldens()), [](const
 });
 
 TEST(Archs, EachHasAGolden) {
-  std::set<std::string_view> proved;
-  for (const std::string& name : goldens()) proved.insert(Golden(name).model->arch->name);
-  for (const Arch& arch : all_archs())
-    EXPECT_TRUE(proved.contains(arch.name)) << arch.name << ": add it to tests/data/model_goldens.py";
+  std::set<std::string_view> files, folders;
+  for (const std::string& name : goldens())
+    (name.ends_with(".gguf") ? files : folders).insert(Golden(name).model->arch->name);
+  for (const Arch& arch : all_archs()) {
+    const Sources from = sources(arch);
+    EXPECT_TRUE(from.gguf || from.folder) << arch.name;
+    EXPECT_EQ(from.folder, folders.contains(arch.name)) << arch.name << ": add it to tests/data/model_goldens.py";
+    // Files of a variant may say that they are of its base.
+    const bool file = files.contains(arch.name), bases = files.contains(arch.base);
+    EXPECT_TRUE(from.gguf ? file || bases : !file) << arch.name << ": add it to tests/data/model_goldens.py";
+  }
+}
+
+TEST(Archs, LearnedPositionsEndTheContext) {
+  for (const char* name : {"gpt2", "opt", "starcoder"}) {
+    const Golden golden(name);
+    Engine engine(golden.model, {.threads = 1, .context = 128});
+    try {
+      Engine longer(golden.model, {.threads = 1, .context = 129});
+      ADD_FAILURE() << name << " has learned 128 positions";
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find("at most 128"), std::string::npos) << error.what();
+    }
+  }
+}
+
+TEST(Archs, NumbersThatAFileLeavesOutCanBeSet) {
+  const auto scale = [](const std::string& assignment) {
+    return Model::load(golden_folder() + "/gemma2.gguf", {.threads = 1, .need_tokenizer = false, .arch = {}, .progress = {}, .set = {assignment}})
+        ->config.attention_scale;
+  };
+  EXPECT_EQ(scale("attention.scale=0.125"), 0.125f);
+  EXPECT_EQ(scale("gemma2.attention.scale=0.125"), 0.125f);
+  EXPECT_EQ(scale("attention.sliding_window=9"), 0.25f) << "heads of 16";
+  EXPECT_THROW(scale("attention.scale=x"), Error);
+  EXPECT_THROW(scale("attention.scale"), Error);
+  EXPECT_THROW(scale("attention.scales=0.125"), Error) << "a key that nobody reads";
 }
 
 TEST(Archs, FileAndListAgree) {

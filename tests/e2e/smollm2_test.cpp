@@ -12,6 +12,7 @@
 
 #include "jit/jit.h"
 #include "models/generate.h"
+#include "models/perplexity.h"
 #include "tensor/check.h"
 #include "tests/support/gguf_writer.h"
 

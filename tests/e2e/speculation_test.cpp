@@ -32,11 +32,11 @@ TEST(Speculation, SaysTheSameOnTheGeneratedKernels) {
         const GenerateResult drafted = Session(tokens == 7 ? two : one).generate(prompt, options);
         ASSERT_EQ(drafted.tokens, plain.tokens) << text << ", temperature " << temperature << ", drafts of " << tokens;
         ASSERT_EQ(drafted.text, plain.text);
-        accepted += drafted.accepted_tokens;
+        if (tokens != Speculator::automatic) accepted += drafted.accepted_tokens;  // which goes by measured time
       }
     }
   }
-  EXPECT_GT(accepted, 500) << "the test must reach accepted drafts";
+  EXPECT_GT(accepted, 400) << "the test must reach accepted drafts";
 }
 
 }  // namespace

@@ -10,6 +10,8 @@
 
 #include "jit/jit.h"
 #include "models/generate.h"
+#include "models/multiple_choice.h"
+#include "models/perplexity.h"
 #include "tensor/check.h"
 
 namespace nibble::models {
@@ -73,6 +75,35 @@ TEST_F(Stories, PerplexityIsThatOfLlamaCpp) {
     EXPECT_NEAR(result.perplexity, 119.6774, 0.12);
     EXPECT_NEAR(result.standard_error, 4.18112, 0.01);
   }
+}
+
+TEST_F(Stories, DivergenceFromLlamaCppsLogitsIsTheirRounding) {
+  if (max_isa() != Isa::avx2) GTEST_SKIP() << "all instruction sets give the same bits";
+  const LogitsFile base(data + "/models/stories260K/ref/wiki_test_c128_40chunks.kld");
+  Engine engine(model_, {.context = 128, .chunk = 128});
+  const DivergenceResult result = compare_logits(engine, base, -1);
+  EXPECT_EQ(result.divergences.size(), 40u * 63u);
+  EXPECT_LT(std::abs(result.divergence.value), 1e-5);
+  EXPECT_GT(result.same_top.value, 0.998);
+  EXPECT_LT(result.rms_change.value, 1e-3);
+}
+
+TEST_F(Stories, HellaSwagIsThatOfLlamaCpp) {
+  if (max_isa() != Isa::avx2) GTEST_SKIP() << "all instruction sets give the same bits";
+  const std::unique_ptr<FILE, int (*)(FILE*)> pipe(popen(("bzip2 -dc '" + data + "/text/hellaswag_val_full.txt.bz2'").c_str(), "r"), pclose);
+  std::string text(8 << 20, '\0');
+  text.resize(pipe == nullptr ? 0 : fread(text.data(), 1, text.size(), pipe.get()));
+  if (text.empty()) GTEST_SKIP() << "bzip2 is not here";
+  const std::vector<ChoiceTask> tasks = draw_tasks(read_hellaswag(text, "hellaswag"), 100);
+  std::istringstream reference(read_text(data + "/models/stories260K/ref/hellaswag_100.txt"));
+  Engine engine(model_, {.context = 512});
+  score_choices(engine, tasks, [&](const ChoiceResult& result) {
+    int number = 0;
+    double accuracy = 0;
+    reference >> number >> accuracy;
+    EXPECT_EQ(result.tasks, number);
+    EXPECT_NEAR(100 * result.accuracy, accuracy, 1e-6) << "after task " << number;
+  });
 }
 
 /// Log-probabilities of 40 chunks as llama.cpp stored them: log p = scale * u + min, floored 16 below the highest.

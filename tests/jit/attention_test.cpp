@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "jit/jit.h"
 #include "tensor/cpu.h"
@@ -23,6 +24,9 @@ struct Model {
   DType pages = DType::f16;
   bool slopes = false, sinks = false;
   int64_t prefix = 0;  ///< positions that see each other
+  int64_t tail = 0;    ///< of d: keys end in tails and are the values without them; dv is then d - tail
+  int64_t k_size() const { return d - tail; }  ///< of one kv head in k, and in v:
+  int64_t v_size() const { return tail > 0 ? tail : dv; }
   double scale() const { return 1 / std::sqrt(static_cast<double>(d)); }
   std::vector<float> slope_list() const {
     std::vector<float> list;
@@ -35,7 +39,7 @@ struct Model {
     return list;
   }
   /// One kv head of a page; i8 pages carry a scale of 4 bytes per slot.
-  int64_t page_bytes(int64_t size) const { return pages == DType::i8 ? 32 * (size + 4) : 32 * size * static_cast<int64_t>(element_bytes(pages)); }
+  int64_t page_bytes(int64_t size) const { return pages == DType::i8 ? 32 * (size + size % 2 + 4) : 32 * size * static_cast<int64_t>(element_bytes(pages)); }
 };
 
 struct TokenRow {
@@ -62,7 +66,7 @@ class Cache {
  public:
   Cache(const Model& model, int sequences, int max_pages)
       : model_(model), max_pages_(max_pages), pages_(sequences * max_pages), table_(pages_),
-        k_(bytes(model.d)), v_(bytes(model.dv)) {
+        k_(bytes(model.k_size())), v_(bytes(model.v_size())) {
     for (int i = 0; i < pages_; ++i) table_[i] = static_cast<int32_t>((i * 7 + 3) % pages_);  // 7 must not divide the count
     NIBBLE_CHECK(pages_ % 7 != 0, "pages");
     std::memset(k_.data(), 0xff, k_.size());
@@ -71,8 +75,8 @@ class Cache {
 
   /// Runs one call on these rows; q, k and v are column slices of one joined matrix. -> (rows, heads * dv)
   std::vector<float> run(std::string_view kernel, const std::vector<TokenRow>& rows, int threads) {
-    const int64_t m = static_cast<int64_t>(rows.size()), q_size = model_.heads * model_.d, k_size = model_.kv_heads * model_.d;
-    const int64_t v_size = model_.kv_heads * model_.dv, y_size = model_.heads * model_.dv, joined = q_size + k_size + v_size;
+    const int64_t m = static_cast<int64_t>(rows.size()), q_size = model_.heads * model_.d, k_size = model_.kv_heads * model_.k_size();
+    const int64_t v_size = model_.kv_heads * model_.v_size(), y_size = model_.heads * model_.dv, joined = q_size + k_size + v_size;
     test::Guarded x(static_cast<size_t>(m * joined) * 4), y(static_cast<size_t>(m * y_size) * 4);
     std::vector<int32_t> position(rows.size()), sequence(rows.size()), ends(rows.size());
     for (int64_t i = 0; i < m; ++i) {
@@ -87,8 +91,11 @@ class Cache {
       return t;
     };
     const bool coded = model_.pages == DType::i8;
-    const Shape k_shape{pages_, model_.kv_heads, model_.d + (coded ? 4 : 0), 32};
-    const Shape v_shape = coded ? Shape{pages_, model_.kv_heads, model_.dv + 4, 32} : Shape{pages_, model_.kv_heads, 32, model_.dv};
+    const auto columns_of = [&](int64_t size) { return Shape{pages_, model_.kv_heads, coded ? size + size % 2 + 4 : size, 32}; };
+    const Shape k_shape = columns_of(model_.k_size());
+    const Shape v_shape = model_.tail > 0 ? columns_of(model_.v_size())
+                          : coded         ? Shape{pages_, model_.kv_heads, model_.dv + 4, 32}
+                                          : Shape{pages_, model_.kv_heads, 32, model_.dv};
     auto slopes = model_.slope_list(), sinks = model_.sink_list();
     std::vector<Tensor> in = {columns(0, q_size), columns(q_size, k_size), columns(q_size + k_size, v_size),
                          Tensor({Shape{m}, DType::i32}, position.data()), Tensor({Shape{m}, DType::i32}, sequence.data()),
@@ -100,7 +107,7 @@ class Cache {
     const Tensor out({Shape{m, y_size}, DType::f32}, y.data());
     const Attrs attrs{{"slopes", int64_t{model_.slopes}}, {"sinks", int64_t{model_.sinks}}, {"ends", int64_t{model_.prefix > 0}},
                       {"heads", model_.heads}, {"kv_heads", model_.kv_heads}, {"scale", model_.scale()},
-                      {"window", model_.window}, {"softcap", model_.softcap}};
+                      {"window", model_.window}, {"softcap", model_.softcap}, {"tails", int64_t{model_.tail > 0}}};
     ThreadPool pool(threads);
     test::KernelRunner runner("attention", kernel, in, out.desc, attrs, threads);
     runner.run(pool, in, out);
@@ -108,7 +115,7 @@ class Cache {
   }
   /// What a call of all rows 0..length-1 gives, by the double reference; one sequence.
   test::Doubles expected(int32_t sequence, int64_t length) const {
-    const int64_t q_size = model_.heads * model_.d, k_size = model_.kv_heads * model_.d, v_size = model_.kv_heads * model_.dv;
+    const int64_t q_size = model_.heads * model_.d, k_size = model_.kv_heads * model_.k_size(), v_size = model_.kv_heads * model_.v_size();
     test::Floats q, k, v;
     for (int32_t p = 0; p < length; ++p) {
       for (int64_t j = 0; j < q_size; ++j) q.push_back(element({sequence, p}, j));
@@ -116,8 +123,16 @@ class Cache {
       for (int64_t j = 0; j < v_size; ++j) v.push_back(element({sequence, p}, q_size + k_size + j));
     }
     if (model_.pages == DType::i8) {
-      as_coded(k, model_.d);
-      as_coded(v, model_.dv);
+      as_coded(k, model_.k_size());
+      as_coded(v, model_.v_size());
+    }
+    if (model_.tail > 0) {
+      const test::Floats tails = std::exchange(v, k);
+      k.clear();
+      for (int64_t i = 0; i < length * model_.kv_heads; ++i) {
+        k.insert(k.end(), v.begin() + i * model_.k_size(), v.begin() + (i + 1) * model_.k_size());
+        k.insert(k.end(), tails.begin() + i * model_.tail, tails.begin() + (i + 1) * model_.tail);
+      }
     }
     return test::attention(q, k, v, {length, model_.heads, model_.kv_heads, model_.d, model_.scale(), model_.window, model_.softcap,
                                      model_.dv, model_.slope_list(), model_.sink_list(), model_.prefix});
@@ -129,7 +144,10 @@ class Cache {
     const double score = test::f32_epsilon * (2 * d + 8) * size + (model_.softcap != 0 ? 8 * test::f32_epsilon * model_.softcap : 0);
     // A slope is rounded once, as is its product with a distance.
     const double slopes = model_.slopes ? 4 * test::f32_epsilon * static_cast<double>(length) : 0;
-    return 4 * (score + slopes) + 2 * test::f32_epsilon * static_cast<double>(length + 32);
+    // i8 pages: half a code of 1/32767 for each of d query elements; half a code of the page's largest weight for each of its
+    // 32 weights, and the largest of all pages sum to less than all weights do.
+    const double code = model_.pages == DType::i8 ? 0.5 / 32767 : 0;
+    return 4 * (score + slopes + code * size) + 2 * test::f32_epsilon * static_cast<double>(length + 32) + 32 * code;
   }
 
  private:
@@ -137,11 +155,7 @@ class Cache {
   size_t bytes(int64_t size) const { return static_cast<size_t>(pages_ * model_.kv_heads * model_.page_bytes(size)); }
   /// What i8 pages hold of rows of `size`.
   static void as_coded(test::Floats& x, int64_t size) {
-    for (auto row = x.begin(); row != x.end(); row += size) {
-      float max = 0;
-      std::for_each(row, row + size, [&](float e) { max = std::max(max, std::fabs(e)); });
-      std::for_each(row, row + size, [&](float& e) { e = std::nearbyint(e * (127.0f / max)) * (max / 127.0f); });
-    }
+    for (size_t at = 0; at < x.size(); at += static_cast<size_t>(size)) test::as_i8_page(x.data() + at, size);
   }
   Model model_;
   int64_t max_pages_, pages_;
@@ -176,8 +190,34 @@ TEST_P(Attention, MatchesReferenceForValuesOfAnotherSize) {
 }
 TEST_P(Attention, MatchesReferenceForPageTypes) {
   for (DType pages : {DType::f32, DType::bf16, DType::i8}) {
-    for (int64_t d : {4, 16, 20, 64, 100}) expect_reference({.heads = 2, .kv_heads = 1, .d = d, .pages = pages}, 45, 1);
+    for (int64_t d : {4, 7, 16, 20, 64, 100, 600}) {
+      if (d == 600 && emulated()) continue;
+      expect_reference({.heads = 2, .kv_heads = 1, .d = d, .pages = pages}, 45, 1);
+    }
     expect_reference({.heads = 4, .kv_heads = 2, .d = 16, .window = 40, .softcap = 1, .dv = 24, .pages = pages, .slopes = true, .sinks = true}, 700, 2);
+  }
+}
+TEST_P(Attention, MatchesReferenceForTails) {
+  for (DType pages : {DType::f32, DType::f16, DType::bf16, DType::i8}) {
+    for (auto [dv, tail] : {std::pair{16, 8}, {20, 3}, {64, 16}, {1, 1}}) {
+      expect_reference({.heads = 14, .kv_heads = 1, .d = dv + tail, .dv = dv, .pages = pages, .tail = tail}, 45, 2);
+    }
+    expect_reference({.heads = 4, .kv_heads = 2, .d = 28, .softcap = 1, .dv = 24, .pages = pages, .sinks = true, .tail = 4}, emulated() ? 40 : 600, 3);
+  }
+}
+TEST_P(Attention, SlicesOfHeadsGiveSameBits) {
+  const int32_t length = emulated() ? 33 : 600;
+  for (int64_t tail : {0, 8}) {
+    const Model model{.heads = 50, .kv_heads = 1, .d = 24, .dv = 24 - tail, .tail = tail};
+    Cache whole(model, 1, 20);
+    const auto want = whole.run(kernel(), positions(0, 0, length), 1);
+    for (int threads : {1, 2, 5}) {
+      Cache cache(model, 1, 20);
+      auto got = cache.run(kernel(), positions(0, 0, length - 1), threads);
+      const auto last = cache.run(kernel(), positions(0, length - 1, length), threads);
+      got.insert(got.end(), last.begin(), last.end());
+      EXPECT_TRUE(test::same_bits(got, want, message("threads ", threads, ", tails of ", tail)));
+    }
   }
 }
 TEST_P(Attention, MatchesReferenceWithSlopesSinksAndPrefix) {

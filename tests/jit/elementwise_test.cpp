@@ -92,6 +92,7 @@ TEST_F(Elementwise, RoutingGivesTheBitsOfItsReferences) {
     const test::TestTensor chosen = test::run_reference("choose_experts", {logits}, choice);
     expect_equal("expert_weights", {logits, chosen}, {{"normalize", 1}});
     const test::TestTensor weights = test::run_reference("expert_weights", {logits, chosen});
+    expect_equal("group_experts", {chosen}, {{"experts", 24}});
     const test::TestTensor groups = test::run_reference("group_experts", {chosen}, {{"experts", 24}});
     for (int64_t n : {1, 20, 300}) expect_equal("combine_experts", {rows(3 * m, n), groups, weights});
     const Tensor gate = rows(m, 100), up = rows(m, 100);
@@ -198,12 +199,42 @@ TEST_F(Elementwise, PicksRows) {
   memory_.reserve(16);
   const Tensor x = rows(6, 2000), index = ints({5, 0, 6, -1, 3});
   expect_equal("rows", {x, index});
+  expect_equal("columns", {x, index});
   expect_equal("copy", {x});
   const QuantFormat& format = quant::find_format("q4s_g32");
   memory_.emplace_back(format.bytes(format, 40, 64), test::Flush::end, 64);
   quant::quantize_rows(format, random_.floats(40 * 64).data(), 40, 64, 0, 40, memory_.back().data());
   const Tensor table({Shape{40, 64}, DType::packed, &format}, memory_.back().data());
   expect_equal("embedding", {ints({39, 0, 40, -1, 3}), table});
+}
+
+TEST_F(Elementwise, PutsTogether) {
+  for (int64_t n : {1, 40, 600}) {
+    memory_.clear();
+    memory_.reserve(4);
+    const Tensor a = rows(6, n), b = rows(6, 8), c = rows(5, n);
+    expect_equal("concat", {a, b, a}, {{"dim", -1}});
+    expect_equal("concat", {c, a}, {{"dim", 0}});
+    // three rows of two heads, their heads outermost
+    const auto by_head = [](Tensor t) {
+      t.desc.shape = Shape{2, 3, t.dim(1)};
+      t.strides = Shape{t.strides[0], 2 * t.strides[0], 1};
+      return t;
+    };
+    expect_equal("copy", {by_head(a)});
+    expect_equal("concat", {by_head(a), by_head(b)}, {{"dim", 2}});
+    expect_equal("concat", {by_head(a), by_head(a)}, {{"dim", 1}});
+  }
+}
+
+TEST_F(Elementwise, PicksColumns) {
+  for (const int64_t count : {3, 40, 2001}) {
+    memory_.clear();
+    memory_.reserve(4);
+    std::vector<int32_t> index;
+    for (int64_t i = 0; i < count; ++i) index.push_back(static_cast<int32_t>(random_.integer(-1, 2000)));
+    expect_equal("columns", {rows(5, 2000), ints(index)});
+  }
 }
 
 TEST_F(Elementwise, ArgmaxTakesTheLowestIndex) {

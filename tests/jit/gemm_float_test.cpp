@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every microkernel of gemm_float_keys, bit for bit against a chain of fma per element, on memory that ends at a guard.
+// Every microkernel of gemm_float_keys, bit for bit against a chain of fma per element, or an exact sum of codes, on memory
+// that ends at a guard.
 #include "jit/gemm_float.h"
 
 #include <gtest/gtest.h>
@@ -33,10 +34,6 @@ void check(const jit::GemmFloatKey& key, const jit::Code& code, int64_t k, bool 
     if (key.b == DType::f32) {
       std::memcpy(at, &w, 4);
       weights[i] = w;
-    } else if (key.b == DType::i8) {
-      const auto byte = static_cast<int8_t>(std::lround(w * 127));
-      std::memcpy(at, &byte, 1);
-      weights[i] = byte;
     } else {
       const uint16_t bits = key.b == DType::f16 ? f32_to_f16(w) : f32_to_bf16(w);
       std::memcpy(at, &bits, 2);
@@ -60,13 +57,64 @@ void check(const jit::GemmFloatKey& key, const jit::Code& code, int64_t k, bool 
                               message(code.name(), " k ", k), random.seed()));
 }
 
+/// Pairs of int16 times pairs of int8, of `panels` panels of `k` pairs; codes(args) does the work.
+template <class Run>
+void check_codes(int64_t rows, int64_t panels, int64_t k, bool accumulate, Run run, const std::string& what) {
+  const int64_t columns = 16 * panels;
+  test::Random random(static_cast<uint64_t>(k) + 7);
+  test::Guarded a(static_cast<size_t>(rows * k) * 4), b(static_cast<size_t>(panels * k * 32)), c(static_cast<size_t>(rows * columns) * 4),
+      row_scales(static_cast<size_t>(rows) * 4), column_scales(static_cast<size_t>(columns) * 4);
+  for (int64_t i = 0; i < rows * k * 2; ++i) a.as<int16_t>()[i] = static_cast<int16_t>(std::lround(random.uniform() * 32767));
+  for (int64_t i = 0; i < panels * k * 32; ++i) b.as<int8_t>()[i] = static_cast<int8_t>(std::lround(random.uniform() * 127));
+  for (int64_t r = 0; r < rows; ++r) row_scales.as<float>()[r] = random.uniform();
+  for (int64_t j = 0; j < columns; ++j) column_scales.as<float>()[j] = random.uniform();
+  std::vector<float> want;
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t j = 0; j < columns; ++j) {
+      int64_t sum = 0;
+      for (int64_t i = 0; i < 2 * k; ++i) {
+        sum += int64_t{a.as<int16_t>()[r * 2 * k + i]} * b.as<int8_t>()[((j / 16 * k + i / 2) * 16 + j % 16) * 2 + i % 2];
+      }
+      const float row = row_scales.as<float>()[r], before = c.as<float>()[r * columns + j] = random.uniform();
+      const auto exact = static_cast<float>(static_cast<int32_t>(sum));
+      want.push_back(accumulate ? std::fma(exact, row, before) : exact * row * column_scales.as<float>()[j]);
+    }
+  }
+  run(jit::GemmFloatArgs{.a = a.data(), .a_stride = k * 4, .b = b.data(), .b_stride = 32, .b_panel = 32 * k, .b_ahead = 0,
+                         .c = c.as<float>(), .c_stride = columns * 4, .k = k, .accumulate = accumulate,
+                         .row_scales = row_scales.as<float>(), .column_scales = accumulate ? nullptr : column_scales.as<float>()});
+  EXPECT_TRUE(test::same_bits(std::vector<float>(c.as<float>(), c.as<float>() + rows * columns), want, message(what, " k ", k),
+                              random.seed()));
+}
+
 class GemmFloat : public testing::TestWithParam<Isa> {};
 
-TEST_P(GemmFloat, EveryKernelIsAChainOfFma) {
+TEST_P(GemmFloat, EveryKernelIsAChainOfFmaOrAnExactSum) {
   if (GetParam() > max_isa()) GTEST_SKIP() << "needs " << name(GetParam());
   if (!supported(GetParam())) emulator::install();
   for (const jit::GemmFloatKey& key : jit::gemm_float_keys(GetParam())) {
-    for (int64_t k : {0, 1, 3, 4, 21}) check(key, jit::gemm_float(key), k, k % 2 == 1);
+    const jit::Code& code = jit::gemm_float(key);
+    for (int64_t k : {0, 1, 3, 4, 21}) {
+      if (key.b != DType::i8) {
+        check(key, code, k, k % 2 == 1);
+        continue;
+      }
+      for (bool accumulate : {false, true}) {
+        check_codes(key.rows, key.panels, k, accumulate, [&](const jit::GemmFloatArgs& args) { code(args); }, std::string(code.name()));
+      }
+    }
+  }
+}
+
+TEST_P(GemmFloat, SplitsRowsAndPanelsOfCodes) {
+  if (GetParam() > max_isa()) GTEST_SKIP() << "needs " << name(GetParam());
+  if (!supported(GetParam())) emulator::install();
+  const jit::GemmFloat gemm(GetParam(), DType::i8);
+  for (int64_t rows : {1, 7, 13, 25}) {
+    for (int64_t panels : {1, 3, 7}) {
+      const auto run = [&](const jit::GemmFloatArgs& args) { gemm.run(args, rows, panels); };
+      for (bool accumulate : {false, true}) check_codes(rows, panels, 5, accumulate, run, message(rows, " rows, ", panels, " panels"));
+    }
   }
 }
 

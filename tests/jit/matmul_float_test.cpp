@@ -87,6 +87,19 @@ TEST_P(MatmulFloat, EqualsReferenceForAnyShape) {
 TEST_P(MatmulFloat, EqualsReferenceAcrossBlocksOfDepth) {
   for (int64_t m : {1, 14}) check({.m = m, .k = 1100, .n = {20}}, 2);
 }
+TEST_P(MatmulFloat, ReadsEveryCodebookOfFloats) {
+  for (const char* book : {"nf4_float", "fp4_float", "e4m3", "e5m2"}) {
+    for (const char* product : {"", "_to_f16", "_to_bf16"}) {
+      const std::string format = message(book, "_g64", product);
+      for (int64_t m : {1, 2, 3, 4, 5, 13}) check({.m = m, .k = 128, .n = {m == 13 ? 150 : 37}, .format = format.c_str()}, 1);
+    }
+  }
+}
+TEST_P(MatmulFloat, ReadsCodesInGroupsOfAnyLength) {
+  for (const char* format : {"nf4_float_g32_to_bf16", "e4m3_g128", "fp4_float_row", "e4m3_row_to_bf16"}) {
+    for (int64_t m : {1, 9}) check({.m = m, .k = std::string(format).find("row") == std::string::npos ? 1152 : 1120, .n = {40, 21}, .format = format}, 2);
+  }
+}
 TEST_P(MatmulFloat, JoinsWeightsAndAddsBiasAndResidual) {
   for (int64_t m : {1, 9}) {
     for (int threads : {1, 2}) check({.m = m, .k = 24, .n = {40, 9, 17}, .bias = true, .residual = true}, threads);

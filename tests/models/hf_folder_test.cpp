@@ -15,6 +15,7 @@
 #include "models/io/checkpoint.h"
 #include "tensor/check.h"
 #include "tests/support/gguf_writer.h"
+#include "tests/support/load_model.h"
 #include "tests/support/npy.h"
 
 namespace nibble::models {
@@ -25,16 +26,8 @@ using nlohmann::json;
 
 const std::string goldens = NIBBLE_TEST_DATA "/folders/";
 
-std::shared_ptr<const Model> load(const std::string& path) {
-  jit::register_kernels();
-  LoadOptions options;
-  options.threads = 2;
-  options.need_tokenizer = false;
-  return Model::load(path, options);
-}
-
 std::vector<float> run(const std::string& path, const std::vector<int32_t>& tokens) {
-  Engine engine(load(path), {.threads = 1, .context = 96, .cache = DType::f32});
+  Engine engine(test::load_model(path), {.threads = 1, .context = 96, .cache = DType::f32});
   std::vector<Row> rows;
   for (size_t i = 0; i < tokens.size(); ++i) rows.push_back({tokens[i], static_cast<int32_t>(i), 0, true});
   const std::span<const float> logits = engine.run(rows);
@@ -76,7 +69,7 @@ struct Copy {
 
 void expect_refused(const std::string& path, const std::vector<std::string>& mentions) {
   try {
-    load(path);
+    test::load_model(path);
     ADD_FAILURE() << "taken";
   } catch (const Error& error) {
     const std::string what = error.what();
@@ -98,7 +91,7 @@ TEST(HfFolder, AnyOfItsFilesNamesIt) {
 TEST(HfFolder, OneFileOfAnotherNameServes) {
   const Copy copy("llama-f32");
   fs::rename(copy / "model.safetensors", copy / "weights.safetensors");
-  EXPECT_NO_THROW(load(copy.path));
+  EXPECT_NO_THROW(test::load_model(copy.path));
   fs::copy(copy / "weights.safetensors", copy / "more.safetensors");
   expect_refused(copy.path, {"model.safetensors", "2 other"});
 }
@@ -158,7 +151,7 @@ TEST(HfFolder, SnapshotsOfAHubCacheLinkToItsBlobs) {
   fs::rename(copy.path, snapshots + "/1234");
   fs::rename(snapshots + "/1234/model.safetensors", blobs + "/abcd");
   fs::create_symlink("../../blobs/abcd", snapshots + "/1234/model.safetensors");
-  EXPECT_NO_THROW(load(snapshots + "/1234"));
+  EXPECT_NO_THROW(test::load_model(snapshots + "/1234"));
 }
 
 TEST(HfFolder, ConfigMissingOrBroken) {
@@ -231,6 +224,19 @@ TEST(HfFolder, ShrunkFilesAreNoticed) {
   const Checkpoint checkpoint = Checkpoint::open(copy.path);
   fs::resize_file(copy / "model.safetensors", 100);
   EXPECT_THROW(checkpoint.file(checkpoint.tensors().front()).check_unchanged(), Error);
+}
+
+TEST(HfFolder, ReplacedFilesStayThoseThatWereOpened) {
+  const Copy copy("llama-f32");
+  const Checkpoint checkpoint = Checkpoint::open(copy.path);
+  const StoredTensor& tensor = checkpoint.tensors().front();
+  const auto bytes = checkpoint.bytes(tensor);
+  const std::vector<std::byte> before(bytes.begin(), bytes.end());
+  test::write_file(copy / "new", "something else");
+  fs::rename(copy / "new", copy / "model.safetensors");
+  checkpoint.file(tensor).release(tensor.offset, tensor.bytes);
+  EXPECT_TRUE(std::ranges::equal(checkpoint.bytes(tensor), before));
+  EXPECT_NO_THROW(checkpoint.file(tensor).check_unchanged());
 }
 
 TEST(HfFolder, TextConfigAndWrappedNamesAreThoseOfTheTextModel) {

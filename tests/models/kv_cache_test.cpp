@@ -50,6 +50,16 @@ TEST(KvCache, TypesAndSizesOfPages) {
   EXPECT_THROW(parse_cache_type("q4_0"), Error);
 }
 
+TEST(KvCache, KeepsLatentVectorsOnceForAllHeads) {
+  Config c = config();
+  c.heads = c.kv_heads = 16, c.head_dim = 24, c.value_dim = 16, c.rope_dim = 8, c.latent = 40;
+  for (auto [type, bytes] : {std::pair{DType::f16, 2u * (40 + 8) * 2}, {DType::i8, 2u * (40 + 8 + 8)}}) {
+    KvCache cache(c, 64, 1, 0, type);
+    EXPECT_EQ(KvCache::bytes_per_token(c, type), bytes);
+    EXPECT_EQ(nibble::bytes(cache.k_pages(0).desc) + nibble::bytes(cache.v_pages(1).desc), bytes * 64 / 2);
+  }
+}
+
 TEST(KvCache, CopiesWholePagesOfCodesAndScales) {
   KvCache cache(config(), 320, 2, 0, DType::i8);
   cache.reserve(0, 40);

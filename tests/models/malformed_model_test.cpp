@@ -76,9 +76,19 @@ std::vector<Case> cases() {
       {"RopeWiderThanHead", u32("llama.rope.dimension_count", 16), {"rope.dimension_count", "16"}},
       {"RopeOdd", u32("llama.rope.dimension_count", 7), {"rope.dimension_count", "7"}},
       {"ExpertsWithoutCountUsed", u32("llama.expert_count", 8), {"expert_used_count"}},
+      {"MoreExpertsUsedThanThere",
+       [](GgufWriter& w) {
+         str("general.architecture", "mixtral")(w);
+         for (GgufWriter::Value& value : w.values)
+           if (value.key.starts_with("llama.")) value.key.replace(0, 5, "mixtral"), value.key_bytes += 2;
+         u32("mixtral.expert_count", 8)(w);
+         u32("mixtral.expert_used_count", 9)(w);
+       },
+       {"expert_used_count", "9", "8"}},
       {"EpsNan", f32(eps, nan), {"layer_norm_rms_epsilon"}},
       {"EpsZero", f32(eps, 0), {"layer_norm_rms_epsilon"}},
       {"EpsMissing", [=](GgufWriter& w) { test::erase_value(w, eps); }, {"layer_norm_rms_epsilon"}},
+      {"RopeBaseNan", f32(base, nan), {"freq_base"}},
       {"RopeBaseZero", f32(base, 0), {"freq_base"}},
       {"RopeBaseNegative", f32(base, -10000), {"freq_base"}},
       {"RopeBaseInfinite", f32(base, std::numeric_limits<float>::infinity()), {"freq_base"}},
@@ -143,6 +153,31 @@ TEST_P(MalformedModel, IsRefusedNamingThePlace) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, MalformedModel, testing::ValuesIn(cases()), [](const auto& test) { return test.param.name; });
+
+TEST(ModelLoad, RefusesFilesOfOtherThingsThanModels) {
+  const test::TempDir dir;
+  const auto refused = [&](const std::string& path, const std::vector<std::string>& mentions) {
+    try {
+      Model::load(path);
+      ADD_FAILURE() << "loaded";
+    } catch (const Error& error) {
+      for (const std::string& part : mentions) EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
+    }
+  };
+  for (const char* type : {"adapter", "mmproj", "imatrix"}) {
+    GgufWriter writer = test::tiny_llama();
+    writer.str("general.type", type);
+    writer.save(dir / "other.gguf");
+    refused(dir / "other.gguf", {"other.gguf", "general.type", "expected a model", type});
+  }
+  GgufWriter vision = test::tiny_llama();
+  test::set_value(vision, "general.architecture", GgufWriter::vstring, test::raw_string("clip"));
+  vision.save(dir / "clip.gguf");
+  refused(dir / "clip.gguf", {"clip.gguf", "general.architecture", "'clip'"});
+  test::write_file(dir / "adapter_config.json", R"({"peft_type": "LORA", "r": 8, "base_model_name_or_path": "a/b"})");
+  test::write_file(dir / "adapter_model.safetensors", test::raw(uint64_t{2}) + "{}");
+  refused(dir.path(), {dir.path(), "adapter_config.json", "merge it"});
+}
 
 TEST(ModelLoad, TakesTheFileThatTheCasesBreak) {
   const test::TempDir dir;

@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "models/io/coded_matrix.h"
 #include "models/pieces.h"
 #include "models/weight_part.h"
 #include "quant/format.h"
@@ -96,6 +98,8 @@ std::vector<Case> cases() {
       {"even", 38, rows_where(38, [](int64_t r) { return r % 2 == 0; })},
       {"odd", 38, rows_where(38, [](int64_t r) { return r % 2 == 1; })},
       {"after_two", 21, rows_where(21, [](int64_t r) { return r >= 2; })},
+      {"before_rope", 19, rows_where(19, [](int64_t r) { return r < 13; })},
+      {"rope", 19, rows_where(19, [](int64_t r) { return r >= 13; })},
       {"second_half,odd", 40, rows_where(40, [](int64_t r) { return r >= 20 && (r - 20) % 2 == 1; })},
       {"", 21, rows_where(21, [](int64_t) { return true; })},
   };
@@ -162,7 +166,7 @@ TEST(Pieces, ExpertsAreTheMatricesOfACube) {
   constexpr int64_t count = 3, n = 20, k = 32;
   for (const char* type : {"f32", "q4_0"}) {
     const Source cube(type, {count, n, k});
-    ASSERT_EQ(slice_count(cube.tensor.shape, "experts", "t"), count);
+    ASSERT_EQ(slice_count(cube.tensor.shape, "experts", config(), "t"), count);
     for (int64_t e = 0; e < count; ++e) {
       const WeightPart part{&cube.tensor, make_slice(cube.tensor.shape, "experts,odd", e, config(), "t")};
       std::vector<float> want;
@@ -187,6 +191,42 @@ TEST(Pieces, ExpertsCanBeTransposedAndHaveBiases) {
     EXPECT_EQ(values_of(part, cube.bytes.data()), want) << "expert " << e;
     EXPECT_EQ(values_of(bias, biases.bytes.data()), want_bias) << "expert " << e;
   }
+}
+
+/// `source` has groups of 2 rows of k and 8 of v, one for each of 6 heads.
+void expect_latent_matrices(const StoredTensor& tensor, const std::vector<std::byte>& bytes, const std::vector<float>& values, int64_t width) {
+  ASSERT_EQ(slice_count(tensor.shape, "latent_k", config(), "t"), 6);
+  ASSERT_EQ(slice_count(tensor.shape, "latent_v", config(), "t"), 6);
+  for (int64_t head = 0; head < 6; ++head) {
+    const WeightPart k{&tensor, make_slice(tensor.shape, "latent_k", head, config(), "t")};
+    const WeightPart v{&tensor, make_slice(tensor.shape, "latent_v", head, config(), "t")};
+    check_part(k, "t");
+    check_part(v, "t");
+    const float* group = values.data() + head * 10 * width;
+    std::vector<float> turned;
+    for (int64_t column = 0; column < width; ++column)
+      for (int64_t row = 0; row < 2; ++row) turned.push_back(group[row * width + column]);
+    EXPECT_EQ(k.slice.shape(), (Shape{width, 2}));
+    EXPECT_EQ(values_of(k, bytes.data()), turned) << tensor.type_name() << ", head " << head;
+    EXPECT_EQ(values_of(v, bytes.data()), std::vector<float>(group + 2 * width, group + 10 * width)) << tensor.type_name() << ", head " << head;
+  }
+}
+
+TEST(Pieces, LatentKeysAndValuesAreMatricesOfHeadsWhateverTheType) {
+  constexpr int64_t width = 64;
+  for (const char* type : {"f32", "bf16", "q4_0", "q8_0"}) {
+    const Source source(type, {60, width});
+    expect_latent_matrices(source.tensor, source.bytes, source.values, width);
+  }
+  const Source plain("f32", {60, width});
+  StoredTensor tensor = plain.tensor;
+  tensor.type = nullptr;
+  CodedMatrix coded;
+  coded.n = 60, coded.k = width;
+  coded.format = &quant::find_format("f32");
+  coded.floats = [&](int64_t row, int64_t rows, float* out) { std::copy_n(plain.values.begin() + row * width, rows * width, out); };
+  tensor.coded = std::make_shared<CodedMatrix>(coded);
+  expect_latent_matrices(tensor, {}, plain.values, width);
 }
 
 TEST(Pieces, UnitHeadDividesRowsByTheirLengthIfTheConfigurationSaysSo) {
@@ -227,6 +267,9 @@ TEST(Pieces, RefuseWhatDoesNotFit) {
   refused({80, 8}, "middle", {"'middle'", "first_half"});
   refused({2, 80, 8}, "q", {"(2, 80, 8)"});
   refused({80}, "experts", {"(80)"});
+  refused({59, 8}, "latent_k", {"'latent_k'", "60", "59"});
+  refused({60}, "latent_v", {"'latent_v'", "(60)"});
+  refused({6, 8}, "rope", {"'rope'", "6"});
   const Source quantised("q4_0", {64, 32});
   EXPECT_THROW(check_part({&quantised.tensor, make_slice(quantised.tensor.shape, "transpose", 0, config(), "t")}, "t"), Error);
 }
@@ -238,7 +281,7 @@ TEST(Pieces, RowMakesAMatrixOfAVector) {
 }
 
 TEST(Pieces, EveryOneIsTested) {
-  std::set<std::string> tested = {"row", "experts", "transpose", "plus_one", "unit_head"};
+  std::set<std::string> tested = {"row", "experts", "transpose", "plus_one", "unit_head", "latent_k", "latent_v"};
   for (const Case& test : cases()) tested.insert(test.pieces);
   for (std::string_view piece : all_pieces()) EXPECT_TRUE(tested.contains(std::string(piece))) << piece;
 }

@@ -84,11 +84,96 @@ TEST(QuantizeFile, CalibratesOnAText) {
 }
 
 TEST(QuantizeFile, RefusesUnknownTypesAndLeavesNothing) {
-  EXPECT_THROW(find_quantize_type("q4_k"), Error);
-  EXPECT_THROW(find_quantize_type("f16"), Error);
+  EXPECT_THROW(find_quantize_type("iq2_xxs"), Error);
+  EXPECT_THROW(find_quantize_type("q9_0"), Error);
   const test::TempDir dir;
   EXPECT_THROW(quantize_file(dir / "none.gguf", dir / "out.gguf", {}), Error);
   EXPECT_FALSE(std::filesystem::exists(dir / "out.gguf"));
+}
+
+TEST(QuantizeFile, RulesChooseByName) {
+  EXPECT_TRUE(parse_type_rule("blk.*.ffn_down=q6_k").matches("blk.11.ffn_down.weight"));
+  EXPECT_TRUE(parse_type_rule("blk.?.ffn_down.weight=q6_k").matches("blk.1.ffn_down.weight"));
+  EXPECT_FALSE(parse_type_rule("blk.?.ffn_down=q6_k").matches("blk.11.ffn_down.weight"));
+  EXPECT_FALSE(parse_type_rule("ffn_down=q6_k").matches("blk.1.ffn_down.weight"));
+  EXPECT_EQ(parse_type_rule("*=keep").type, nullptr);
+  for (const char* bad : {"", "=q4_0", "blk.*", "blk.*=", "blk.*=q4_9", "*****=q4_0"}) EXPECT_THROW(parse_type_rule(bad), Error) << bad;
+
+  QuantizeOptions options;
+  options.matrices = &find_quantize_type("q4_k");
+  options.embedding = options.output = &find_quantize_type("q8_0");
+  options.rules = {parse_type_rule("blk.0.ffn_down=q6_k"), parse_type_rule("blk.*.ffn_*=keep")};
+  const QuantizeReport plan = plan_quantize(austen, options);
+  const Gguf before = Gguf::open(austen);
+  for (const PlannedTensor& t : plan.tensors) {
+    const bool wide = t.shape[-1] % 256 == 0;
+    std::string_view expected = t.from->name;
+    if (t.name == "blk.0.ffn_down.weight") expected = wide ? "q6_k" : "q8_0";
+    else if (t.matrix && t.name.find("ffn_") == std::string::npos) expected = !t.name.starts_with("blk.") ? "q8_0" : wide ? "q4_k" : "q5_0";
+    EXPECT_EQ(t.to->name, expected) << t.name;
+    EXPECT_EQ(t.bytes_in, before.tensor(t.name)->bytes);
+    EXPECT_EQ(t.bytes_out, static_cast<uint64_t>(t.shape.elements() / t.to->block_elements) * t.to->block_bytes);
+  }
+  options.rules = {parse_type_rule("blk.99.*=q6_k")};
+  EXPECT_THROW(plan_quantize(austen, options), Error) << "a rule that matches nothing is a mistake";
+}
+
+/// Everything that a file says, but for where its tensors stand.
+void expect_same(const Gguf& a, const Gguf& b) {
+  for (const auto& [key, value] : a.values()) {
+    if (key.starts_with("split.")) continue;
+    ASSERT_NE(b.find(key), nullptr) << key;
+    EXPECT_EQ(b.find(key)->type, value.type) << key;
+    EXPECT_EQ(b.find(key)->element, value.element) << key;
+    EXPECT_EQ(b.find(key)->data, value.data) << key;
+  }
+  ASSERT_EQ(a.tensors().size(), b.tensors().size());
+  for (const GgufTensor& tensor : a.tensors()) {
+    const GgufTensor* other = b.tensor(tensor.name);
+    ASSERT_NE(other, nullptr) << tensor.name;
+    EXPECT_EQ(other->type_name(), tensor.type_name());
+    EXPECT_EQ(other->shape, tensor.shape);
+    const auto x = a.bytes(tensor), y = b.bytes(*other);
+    EXPECT_TRUE(std::equal(x.begin(), x.end(), y.begin(), y.end())) << tensor.name;
+  }
+}
+
+TEST(QuantizeFile, CopiesEveryKeyAndByteAndSplitsAndMerges) {
+  const test::TempDir dir;
+  test::GgufWriter writer = test::tiny_llama();
+  writer.u8("odd.u8", 200).i64("odd.i64", -5).f64("odd.f64", 0.1).boolean("odd.bool", true).u32("general.alignment", 64).u32("general.file_type", 7);
+  writer.tensor("numbers", {2, 3}, 24, "abcdef");
+  writer.save(dir / "in.gguf");
+  quantize_file(dir / "in.gguf", dir / "out.gguf", {});
+  const Gguf in = Gguf::open(dir / "in.gguf"), out = Gguf::open(dir / "out.gguf");
+  expect_same(in, out);
+  EXPECT_EQ(out.values().size(), in.values().size());
+
+  QuantizeOptions options;
+  options.split_bytes = 20000;
+  quantize_file(dir / "in.gguf", dir / "split.gguf", options);
+  EXPECT_FALSE(std::filesystem::exists(dir / "split.gguf"));
+  std::string first;
+  int files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(dir.path())) {
+    const std::string name = entry.path().filename().string();
+    files += name.starts_with("split-");
+    if (name.starts_with("split-00001-of-")) first = entry.path().string();
+  }
+  EXPECT_GT(files, 2);
+  expect_same(in, Gguf::open(first));
+  quantize_file(first, dir / "merged.gguf", {});
+  EXPECT_EQ(test::read_file(dir / "merged.gguf"), test::read_file(dir / "out.gguf"));
+}
+
+TEST(QuantizeFile, RefusesToOverwriteItsInput) {
+  const test::TempDir dir;
+  test::tiny_llama().save(dir / "model.gguf");
+  std::filesystem::create_symlink(dir / "model.gguf", dir / "link.gguf");
+  const std::string before = test::read_file(dir / "model.gguf");
+  EXPECT_THROW(quantize_file(dir / "model.gguf", dir / "model.gguf", {}), Error);
+  EXPECT_THROW(quantize_file(dir / "model.gguf", dir / "link.gguf", {}), Error);
+  EXPECT_EQ(test::read_file(dir / "model.gguf"), before);
 }
 
 /// One matrix (3, 128) of q4_g64 blocks.

@@ -7,26 +7,17 @@
 #include <string>
 #include <vector>
 
-#include "jit/jit.h"
 #include "models/decoder.h"
 #include "models/quantize.h"
 #include "quant/format.h"
 #include "tensor/check.h"
+#include "tests/support/load_model.h"
 #include "tests/support/npy.h"
 
 namespace nibble::models {
 namespace {
 
 const std::string folder = NIBBLE_TEST_DATA "/folders/llama-f32";
-
-std::shared_ptr<const Model> load(const std::string& quant) {
-  jit::register_kernels();
-  LoadOptions options;
-  options.threads = 2;
-  options.need_tokenizer = false;
-  options.quant = quant;
-  return Model::load(folder, options);
-}
 
 std::vector<float> values(const Tensor& tensor) {
   const int64_t n = tensor.dim(0), k = tensor.dim(1);
@@ -56,7 +47,7 @@ TEST(QuantizeRule, ChoosesByNameWidthAndGroup) {
   EXPECT_EQ(chosen("q4s_g128", "q", 64), "q4s_g64");
   EXPECT_EQ(chosen("q4s_g128", "q", 96), "q4s_g32");
   EXPECT_EQ(chosen("q4", "q", 48), "q4s_g16");
-  EXPECT_EQ(chosen("q3", "q", 96), "q8s_g32");
+  EXPECT_EQ(chosen("q3", "q", 96), "q3s_g32");
   EXPECT_EQ(chosen("q3", "q", 100), "f32");
   EXPECT_EQ(chosen("q4s_row", "q", 100), "q4s_row");
   // small ones, and what is quantised already
@@ -76,7 +67,7 @@ TEST(QuantizeRule, RefusesUnknownFormats) {
 }
 
 TEST(QuantizeLoad, WeightsAreThoseOfTheFileRoundedToNearest) {
-  const auto exact = load(""), q4 = load("q4");
+  const auto exact = test::load_model(folder, ""), q4 = test::load_model(folder, "q4");
   EXPECT_EQ(exact->format, "f32");
   EXPECT_EQ(q4->format, "q4s_g32");
   EXPECT_LT(q4->weights.packed_bytes(), exact->weights.packed_bytes() / 2);
@@ -98,7 +89,7 @@ TEST(QuantizeLoad, LogitsStayNear) {
   const std::vector<int32_t> tokens = test::read_npy<int32_t>(folder + "/tokens.npy").data;
   const std::vector<float> want = test::read_npy<float>(folder + "/logits.npy").data;
   const auto error = [&](const char* quant) {
-    Engine engine(load(quant), {.threads = 1, .context = 96, .cache = DType::f32});
+    Engine engine(test::load_model(folder, quant), {.threads = 1, .context = 96, .cache = DType::f32});
     std::vector<Row> rows;
     for (size_t i = 0; i < tokens.size(); ++i) rows.push_back({tokens[i], static_cast<int32_t>(i), 0, true});
     const std::span<const float> got = engine.run(rows);

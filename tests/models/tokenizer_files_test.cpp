@@ -71,6 +71,9 @@ TEST(TokenizerFiles, WrongKeysAreNamed) {
   spec["model"]["vocab"]["c"] = 2;
   expect_json_error(spec, {"model.vocab", "both"});
   spec = tiny();
+  spec["model"]["vocab"]["c"] = 10000000;  // holes for gigabytes
+  expect_json_error(spec, {"model.vocab", "'c'", "10000000", "expected 0 to 65544"});
+  spec = tiny();
   spec["added_tokens"][0]["id"] = 99999999;
   expect_json_error(spec, {"added_tokens[0].id"});
   spec = tiny();
@@ -176,6 +179,8 @@ TEST(TokenizerFiles, RanksAreReadFromBase64) {
   expect_error(dir / "my.tiktoken", {"my.tiktoken", "line 260", "256"});
   put(dir / "my.tiktoken", lines + "??? 259\n");
   expect_error(dir / "my.tiktoken", {"line 260", "base64"});
+  put(dir / "my.tiktoken", lines + "YWJjZA== 9999999\n");
+  expect_error(dir / "my.tiktoken", {"line 260", "a rank below"});
   put(dir / "my.tiktoken", lines + "YQ== 300\n");
   expect_error(dir / "my.tiktoken", {"rank 259", "missing"});
 }

@@ -3,8 +3,8 @@
 // (tests/data/make_tokenizer_goldens.py).
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <cstdio>
+#include <ctime>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -72,7 +72,7 @@ TEST(TokenizerGoldens, IdsAndTextsAreThoseOfTheReference) {
     int wrong = 0;
     for (size_t i = 0; i < texts.size() && wrong < 3; ++i) {
       const auto ids = tokenizer->encode(texts[i], {.add_bos = false, .parse_special = special});
-      const bool same = folded(fnv(joined(ids))) == bare.substr(4 * i, 4);
+      const bool same = bare[4 * i] == '-' || folded(fnv(joined(ids))) == bare.substr(4 * i, 4);
       EXPECT_TRUE(same) << "ids of '" << texts[i] << "': " << joined(ids);
       const bool compare = same && decoded[4 * i] != '-';
       const bool same_text = !compare || folded(fnv(tokenizer->decode(ids))) == decoded.substr(4 * i, 4);
@@ -127,10 +127,10 @@ TEST(TokenizerGoldens, NoTextTakesQuadraticTime) {
     if (!chosen) continue;
     const auto tokenizer = load_case(item);
     for (const std::string& text : texts) {
-      const auto start = std::chrono::steady_clock::now();
+      const std::clock_t start = std::clock();  // of the processor: busy machines do not count
       tokenizer->encode(text);
-      const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-      // A quadratic pass over a megabyte takes minutes; this bound leaves room for sanitizers and busy machines.
+      const double seconds = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
+      // A quadratic pass over a megabyte takes minutes; this bound leaves room for sanitizers.
       EXPECT_LT(seconds, 30) << name << ", " << static_cast<int>(text[1]);
     }
   }

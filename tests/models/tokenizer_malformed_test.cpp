@@ -147,6 +147,37 @@ TEST(TokenizerMalformed, TokensMustBeUsable) {
   expect_error(TinyVocabulary().writer("llama"), {"tokenizer.ggml.tokens", "empty"});
 }
 
+GgufWriter unigram(const std::string& charsmap) {
+  TinyVocabulary v = tiny_spm();
+  for (const char* text : {"\xE2\x96\x81", "a", "b", "c"}) v.add(text, 1, -1);
+  GgufWriter writer = without(v.writer("llama"), "tokenizer.ggml.model").str("tokenizer.ggml.model", "t5");
+  return writer.raw_value("tokenizer.ggml.precompiled_charsmap", GgufWriter::varray,
+                          test::raw(uint32_t{GgufWriter::vu8}) + test::raw(uint64_t{charsmap.size()}) + charsmap);
+}
+
+/// A character map from "a" to what stands at `value` of the replacements; the last step of the search is at `step`.
+std::string charsmap(const std::string& replacements, uint32_t value = 0, uint32_t step = 1) {
+  std::vector<uint32_t> units(98);
+  units['a'] = 'a' | 1u << 8 | step << 10;
+  units['a' ^ 1] = 1u << 31 | value;
+  return test::raw(static_cast<uint32_t>(units.size() * 4)) + std::string(reinterpret_cast<const char*>(units.data()), units.size() * 4) + replacements;
+}
+
+TEST(TokenizerMalformed, CharacterMapsMustHoldTheirTries) {
+  const std::string good = charsmap(std::string("bc\0", 3));
+  const auto plain = load(unigram("")), mapped = load(unigram(good));
+  ASSERT_EQ(mapped->encode("a", {.add_bos = false}), plain->encode("bc", {.add_bos = false}));
+  const char* key = "tokenizer.ggml.precompiled_charsmap";
+  for (const size_t size : {1, 2, 3}) expect_error(unigram(good.substr(0, size)), {key, "map of"});
+  for (const uint32_t trie : {uint32_t{391}, static_cast<uint32_t>(good.size()), UINT32_MAX, UINT32_MAX - 3})
+    expect_error(unigram(test::raw(trie) + good.substr(4)), {key, "expected a multiple of 4"});
+  expect_error(unigram(charsmap(std::string(2000, 'b'))), {key, "2000 bytes", "at most 1024"});
+  expect_error(without(unigram(""), key).str(key, "text"), {key, "an array of u8"});
+  // what points out of the trie or of the replacements is no rule
+  for (const std::string& odd : {charsmap("bc", 2), charsmap("bc", 0x7fffffff), charsmap("bc", 0, 1 << 20), charsmap("", 0)})
+    EXPECT_EQ(load(unigram(odd))->encode("a", {.add_bos = false}), plain->encode("a", {.add_bos = false}));
+}
+
 TEST(TokenizerMalformed, TokensMayBeAnyBytes) {
   TinyVocabulary v = tiny_spm();
   v.add("\xFF\xE2", 1, 1);

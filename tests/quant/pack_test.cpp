@@ -14,6 +14,12 @@ namespace {
 
 constexpr int64_t row_counts[] = {1, 5, 16, 17, 40};
 
+std::vector<const BlockType*> file_and_native_types() {
+  std::vector<const BlockType*> types(all_block_types().begin(), all_block_types().end());
+  types.insert(types.end(), native_block_types().begin(), native_block_types().end());
+  return types;
+}
+
 // k of 1, 3 and 5 blocks, and for small blocks the awkward 160, 576 and 13.
 std::vector<int64_t> widths(const BlockType& type) {
   std::vector<int64_t> k;
@@ -46,7 +52,7 @@ std::vector<std::byte> pack(const BlockType& type, const std::vector<std::byte>&
 }
 
 TEST(PackRows, PackedValuesEqualTheFilesValues) {
-  for (const BlockType* type : all_block_types()) {
+  for (const BlockType* type : file_and_native_types()) {
     for (int64_t n : row_counts) {
       for (int64_t k : widths(*type)) {
         const auto blocks = random_blocks(*type, n * k, 1);
@@ -64,7 +70,7 @@ TEST(PackRows, PackedValuesEqualTheFilesValues) {
 
 // panel_code, panel_scale and panel_float are the other reader of the picture in quant/format.h.
 TEST(PackRows, AgreesWithTheScalarPanelReader) {
-  for (const BlockType* type : all_block_types()) {
+  for (const BlockType* type : file_and_native_types()) {
     const QuantLayout& layout = type->format->layout;
     const int64_t n = 19, k = std::max(type->block_elements, 32) * 3;
     const auto blocks = random_blocks(*type, n * k, 2);
@@ -79,6 +85,8 @@ TEST(PackRows, AgreesWithTheScalarPanelReader) {
         float got;
         if (layout.bits == 0) {
           got = panel_float(layout, panel, j, column);
+        } else if (float_weights(layout)) {
+          got = panel_weight(layout, geometry, panel, j, column);
         } else {
           const PanelScale s = panel_scale(layout, geometry, panel, j, column);
           const unsigned code = panel_code(layout, panel, j, column);
@@ -92,7 +100,7 @@ TEST(PackRows, AgreesWithTheScalarPanelReader) {
 }
 
 TEST(PackRows, PiecesGiveTheSameBytes) {
-  for (const BlockType* type : all_block_types()) {
+  for (const BlockType* type : file_and_native_types()) {
     const int64_t n = 52, k = type->block_elements * 2;
     const auto blocks = random_blocks(*type, n * k, 3);
     const auto whole = pack(*type, blocks, n, k);
@@ -107,7 +115,7 @@ TEST(PackRows, PiecesGiveTheSameBytes) {
 }
 
 TEST(PackRows, PaddedColumnsAreZero) {
-  for (const BlockType* type : all_block_types()) {
+  for (const BlockType* type : file_and_native_types()) {
     const int64_t n = 18, k = type->block_elements * 2;
     const auto packed = pack(*type, random_blocks(*type, n * k, 4), n, k);
     std::vector<float> values(static_cast<size_t>(32 * k), 1.0f);
@@ -117,7 +125,7 @@ TEST(PackRows, PaddedColumnsAreZero) {
 }
 
 TEST(PackRows, ReadsUnalignedBlocks) {
-  for (const BlockType* type : all_block_types()) {
+  for (const BlockType* type : file_and_native_types()) {
     const int64_t n = 16, k = type->block_elements * 2;
     const auto blocks = random_blocks(*type, n * k, 5);
     std::vector<std::byte> shifted(blocks.size() + 1);
@@ -129,7 +137,7 @@ TEST(PackRows, ReadsUnalignedBlocks) {
 }
 
 TEST(PackRows, DequantizesAnyRows) {
-  for (const BlockType* type : all_block_types()) {
+  for (const BlockType* type : file_and_native_types()) {
     const int64_t n = 37, k = type->block_elements;
     const auto packed = pack(*type, random_blocks(*type, n * k, 6), n, k);
     std::vector<float> all(static_cast<size_t>(n * k)), one(static_cast<size_t>(k));

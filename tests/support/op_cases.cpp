@@ -5,7 +5,6 @@
 #include <array>
 #include <cmath>
 #include <functional>
-#include <numeric>
 #include <stdexcept>
 #include <utility>
 
@@ -270,95 +269,6 @@ void rope_case(Maker& mk) {
   mk.want(rope(x, heads, head_dim, positions, freq, interleaved, 1, begin), 4);
 }
 
-struct PagedKeys {
-  int64_t max_pages, kv_heads, d, dv;
-  DType dtype;
-  Ints table;
-  Floats k_pages, v_pages;
-
-  float rounded(float x) const {
-    if (dtype == DType::f32) return x;
-    return dtype == DType::bf16 ? bf16_to_f32(f32_to_bf16(x)) : f16_to_f32(f32_to_f16(x));
-  }
-  /// Position p of sequence s into the pages.
-  void put(int64_t s, int64_t p, const float* k, const float* v) {
-    const int64_t page = table[s * max_pages + p / 32];
-    for (int64_t e = 0; e < kv_heads * d; e++) k_pages[((page * kv_heads + e / d) * d + e % d) * 32 + p % 32] = k[e];
-    for (int64_t e = 0; e < kv_heads * dv; e++) v_pages[((page * kv_heads + e / dv) * 32 + p % 32) * dv + e % dv] = v[e];
-  }
-};
-
-PagedKeys paged_keys(Maker& mk, int64_t max_pages, int64_t kv_heads, int64_t d, int64_t dv) {
-  const int64_t pages = 2 * max_pages;
-  PagedKeys keys{max_pages, kv_heads, d, dv, mk.dtype, Ints(pages), Floats(pages * kv_heads * d * 32, 7.0f), Floats(pages * kv_heads * dv * 32, 7.0f)};
-  std::iota(keys.table.begin(), keys.table.end(), 0);
-  for (int64_t i = pages - 1; i > 0; i--) std::swap(keys.table[i], keys.table[mk.random.integer(0, i)]);
-  return keys;
-}
-
-/// 0: ALiBi and sinks; 1: values of another size; 2: a window and sinks; 3: a soft cap and a prefix that sees itself.
-AttentionShape attention_shape(Maker& mk) {
-  const int64_t kv_heads = mk.variant == 0 ? 3 : mk.variant == 1 ? 1 : 2, heads = mk.variant == 0 ? 3 : 6, d = mk.size + 1;
-  AttentionShape shape{0, heads, kv_heads, d, 0.3, mk.variant == 2 ? mk.size + 4 : 0, mk.variant == 3 ? 2.0 : 0.0};
-  shape.dv = mk.variant == 1 ? mk.size - 2 : d;
-  if (mk.variant == 0) shape.slopes = mk.random.floats(heads, 0, 0.5);
-  if (mk.variant % 2 == 0) shape.sinks = mk.random.floats(heads, -3, 3);
-  return shape;
-}
-
-/// Two sequences whose rows are interleaved, in shuffled pages; the last rows of each are the queries. With a prefix
-/// it is all rows of the second sequence.
-void attention_case(Maker& mk) {
-  AttentionShape shape = attention_shape(mk);
-  const int64_t heads = shape.heads, kv_heads = shape.kv_heads, d = shape.d, dv = shape.dv;
-  const int64_t lengths[2] = {6 * mk.size + 3, mk.size}, queries[2] = {mk.size, mk.variant == 3 ? mk.size : 3};
-  PagedKeys keys = paged_keys(mk, lengths[0] / 32 + 2, kv_heads, d, dv);
-  Floats q, k, v;
-  Ints positions, sequences, ends;
-  Doubles want;
-  for (int32_t s = 0; s < 2; s++) {
-    shape.length = lengths[s];
-    shape.prefix = mk.variant == 3 && s == 1 ? lengths[1] - 2 : 0;
-    Floats all_q = mk.random.floats(lengths[s] * heads * d), all_k, all_v;
-    for (float x : mk.random.floats(lengths[s] * kv_heads * d)) all_k.push_back(keys.rounded(x));
-    for (float x : mk.random.floats(lengths[s] * kv_heads * dv)) all_v.push_back(keys.rounded(x));
-    const Doubles full = attention(all_q, all_k, all_v, shape);
-    for (int64_t p = 0; p < lengths[s]; p++) {
-      const auto k_row = all_k.begin() + p * kv_heads * d, v_row = all_v.begin() + p * kv_heads * dv;
-      if (p < lengths[s] - queries[s]) {
-        keys.put(s, p, &*k_row, &*v_row);
-        continue;
-      }
-      q.insert(q.end(), all_q.begin() + p * heads * d, all_q.begin() + (p + 1) * heads * d);
-      k.insert(k.end(), k_row, k_row + kv_heads * d);
-      v.insert(v.end(), v_row, v_row + kv_heads * dv);
-      want.insert(want.end(), full.begin() + p * heads * dv, full.begin() + (p + 1) * heads * dv);
-      positions.push_back(static_cast<int32_t>(p));
-      sequences.push_back(s);
-      ends.push_back(static_cast<int32_t>(std::max(shape.prefix, p + 1)));
-    }
-  }
-  const int64_t m = queries[0] + queries[1], pages = 2 * keys.max_pages;
-  mk.add({m, heads * d}, DType::f32, q);
-  mk.add({m, kv_heads * d}, DType::f32, k);
-  mk.add({m, kv_heads * dv}, DType::f32, v);
-  mk.ints({m}, positions);
-  mk.ints({m}, sequences);
-  mk.ints({2, keys.max_pages}, keys.table);
-  mk.add({pages, kv_heads, d, 32}, keys.dtype, keys.k_pages);
-  mk.add({pages, kv_heads, 32, dv}, keys.dtype, keys.v_pages);
-  mk.result.attrs = {{"heads", heads}, {"kv_heads", kv_heads}, {"scale", shape.scale}, {"window", shape.window},
-                     {"softcap", shape.softcap}};
-  const auto optional = [&](const char* name, bool present) { mk.result.attrs.set(name, int64_t{present}); };
-  optional("slopes", !shape.slopes.empty());
-  optional("sinks", !shape.sinks.empty());
-  optional("ends", mk.variant == 3);
-  if (!shape.slopes.empty()) mk.add({heads}, DType::f32, shape.slopes);
-  if (!shape.sinks.empty()) mk.add({heads}, DType::f32, shape.sinks);
-  if (mk.variant == 3) mk.ints({m}, ends);
-  mk.want(std::move(want), 2);
-}
-
 void reshape_case(Maker& mk) {
   mk.strided = false;
   const Floats x = mk.floats({mk.size, 6, 4});
@@ -437,6 +347,18 @@ void rows_case(Maker& mk) {
   mk.want(std::move(want), 0);
 }
 
+void columns_case(Maker& mk) {
+  const int64_t m = mk.size, n = mk.size + 1, r = mk.size / 2;
+  const Floats x = mk.floats({m, n});
+  Ints index;
+  for (int64_t j = 0; j < r; j++) index.push_back(static_cast<int32_t>(mk.random.integer(-1, n)));
+  Doubles want;
+  for (int64_t i = 0; i < m; i++)
+    for (int64_t j = 0; j < r; j++) want.push_back(index[j] < 0 || index[j] >= n ? 0.0 : x[i * n + index[j]]);
+  mk.ints({r}, index);
+  mk.want(std::move(want), 0);
+}
+
 void argmax_case(Maker& mk) {
   const Shape shape = mk.variant == 3 ? Shape{mk.size} : Shape{2, mk.size, mk.size};
   Floats x = mk.random.floats(shape.elements(), -2, 2);
@@ -488,6 +410,7 @@ const std::vector<Entry>& entries() {
       {"copy", copy_case},
       {"concat", concat_case},
       {"rows", rows_case},
+      {"columns", columns_case},
       {"argmax", argmax_case},
   };
   return list;

@@ -39,6 +39,8 @@ struct Maker {
   }
 };
 
+// In attention_cases.cpp.
+void attention_case(Maker& mk);
 // In expert_cases.cpp.
 void choose_experts_case(Maker& mk);
 void expert_weights_case(Maker& mk);

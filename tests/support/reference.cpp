@@ -9,7 +9,17 @@ namespace nibble::test {
 
 namespace {
 constexpr double pi = 3.14159265358979323846;
+
+double sign(int64_t i, int64_t j) { return __builtin_parityll(static_cast<uint64_t>(i & j)) != 0 ? -1 : 1; }
+
+/// Sum of x[i] sign(i, j) over `size` elements.
+float signed_sum(const float* x, int64_t size, int64_t j) {
+  if (size == 1) return x[0];
+  const int64_t half = size / 2;
+  const float a = signed_sum(x, half, j), b = signed_sum(x + half, half, j);
+  return (j & half) != 0 ? a - b : a + b;
 }
+}  // namespace
 
 Doubles matmul(const Floats& x, const Floats& w, int64_t m, int64_t n, int64_t k) {
   Doubles y(static_cast<size_t>(m * n), 0.0);
@@ -87,6 +97,24 @@ Doubles rope(const Floats& x, int64_t heads, int64_t head_dim, const Ints& posit
     }
   }
   return y;
+}
+
+void as_i8_page(float* row, int64_t size) {
+  int64_t block = 1;
+  while (size % (2 * block) == 0) block *= 2;
+  Floats codes(static_cast<size_t>(size));
+  float max = 0;
+  for (int64_t i = 0; i < size; i++) {
+    codes[i] = signed_sum(row + i / block * block, block, i % block);
+    max = std::max(max, std::fabs(codes[i]));
+  }
+  const float inverse = 127.0f / max;
+  for (float& e : codes) e = std::nearbyint(e * inverse);
+  for (int64_t i = 0; i < size; i++) {
+    double sum = 0;
+    for (int64_t j = 0; j < block; j++) sum += sign(i % block, j) * codes[i / block * block + j];
+    row[i] = static_cast<float>(sum / static_cast<double>(block) * (max / 127.0f));
+  }
 }
 
 Doubles attention(const Floats& q, const Floats& k, const Floats& v, const AttentionShape& s) {

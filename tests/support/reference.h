@@ -34,6 +34,9 @@ struct AttentionShape {
   Floats slopes = {}, sinks = {};  ///< per head, or empty
   int64_t prefix = 0;       ///< the first positions see each other
 };
+/// What i8 pages hold of a row of keys or values: rotated, rounded to codes, and rotated back (in double). The rotation is a
+/// matrix of signs, summed by halves.
+void as_i8_page(float* row, int64_t size);
 Doubles attention(const Floats& q, const Floats& k, const Floats& v, const AttentionShape& shape);
 
 }  // namespace nibble::test

@@ -122,6 +122,7 @@ std::vector<Bad> bad_calls() {
       {"concat", {x, {{3, 63}, f32, nullptr}}, {{"dim", int64_t{0}}}, "input 1 f32 (3, 63) does not fit f32 (3, 64)"},
       {"concat", {x, {{3, 64}, f16, nullptr}}, {{"dim", int64_t{0}}}, "f16"},
       {"rows", {x, {{2}, f32, nullptr}}, {}, "index: expected i32, found f32 (2)"},
+      {"columns", {x, {{2}, f32, nullptr}}, {}, "index: expected i32, found f32 (2)"},
       {"argmax", {{{3, 0}, f32, nullptr}}, {}, "last dimension"},
   };
 }

@@ -205,30 +205,26 @@ TEST(Attention, ChunksGiveTheBitsOfOnePass) {
 
 TEST(Attention, I8PagesHoldCodesOfEachRowAndItsScale) {
   Random random(23);
-  const int64_t length = 40, heads = 4, kv_heads = 2, d = 6, dv = 5;
-  const auto coded = [](const Floats& x, int64_t size) {
-    Floats y;
-    for (size_t i = 0; i < x.size(); i += size) {
-      float max = 0;
-      for (int64_t c = 0; c < size; c++) max = std::max(max, std::fabs(x[i + c]));
-      const float inverse = 127.0f / max;
-      for (int64_t c = 0; c < size; c++) y.push_back(std::nearbyint(x[i + c] * inverse) * (max / 127.0f));
-    }
-    return y;
+  const int64_t length = 40, heads = 4, kv_heads = 2;
+  const auto coded = [](Floats x, int64_t size) {
+    for (size_t i = 0; i < x.size(); i += size) as_i8_page(x.data() + i, size);
+    return x;
   };
-  const Floats q = random.normals(length * heads * d), k = random.normals(length * kv_heads * d), v = random.normals(length * kv_heads * dv);
-  Ints positions(length);
-  for (int32_t i = 0; i < length; i++) positions[i] = i;
-  const TestTensor k_pages({{2, kv_heads, d + 4, 32}, DType::i8, nullptr}), v_pages({{2, kv_heads, dv + 4, 32}, DType::i8, nullptr});
-  const Attrs attrs = {{"heads", heads}, {"kv_heads", kv_heads}, {"scale", 0.4}};
-  const Floats got = run_reference("attention", {TestTensor({length, heads * d}, f32, q), TestTensor({length, kv_heads * d}, f32, k),
-                                                 TestTensor({length, kv_heads * dv}, f32, v), TestTensor({length}, positions),
-                                                 TestTensor({length}, Ints(length, 0)), TestTensor({1, 2}, Ints{1, 0}), k_pages, v_pages},
-                                   attrs).floats();
-  AttentionShape shape{length, heads, kv_heads, d, 0.4};
-  shape.dv = dv;
-  // Codes times scales are rounded to f32 by coded() only.
-  EXPECT_TRUE(close(got, attention(q, coded(k, d), coded(v, dv), shape), 64 * f32_epsilon, "i8 pages"));
+  for (auto [d, dv] : {std::pair<int64_t, int64_t>{12, 5}, {7, 16}}) {
+    const Floats q = random.normals(length * heads * d), k = random.normals(length * kv_heads * d), v = random.normals(length * kv_heads * dv);
+    Ints positions(length);
+    for (int32_t i = 0; i < length; i++) positions[i] = i;
+    const TestTensor k_pages({{2, kv_heads, d + d % 2 + 4, 32}, DType::i8, nullptr}), v_pages({{2, kv_heads, dv + 4, 32}, DType::i8, nullptr});
+    const Attrs attrs = {{"heads", heads}, {"kv_heads", kv_heads}, {"scale", 0.4}};
+    const Floats got = run_reference("attention", {TestTensor({length, heads * d}, f32, q), TestTensor({length, kv_heads * d}, f32, k),
+                                                   TestTensor({length, kv_heads * dv}, f32, v), TestTensor({length}, positions),
+                                                   TestTensor({length}, Ints(length, 0)), TestTensor({1, 2}, Ints{1, 0}), k_pages, v_pages},
+                                     attrs).floats();
+    AttentionShape shape{length, heads, kv_heads, d, 0.4};
+    shape.dv = dv;
+    // Codes times scales are rounded to f32 by coded() only.
+    EXPECT_TRUE(close(got, attention(q, coded(k, d), coded(v, dv), shape), 64 * f32_epsilon, "i8 pages"));
+  }
 }
 
 TEST(Copy, ConvertsWithSaturation) {

@@ -51,7 +51,7 @@ Spec parse_spec(std::string_view text) {
   spec.commas = next(',');
   if (next('.')) spec.precision = number(text, at);
   if (at < text.size()) spec.type = text[at++];
-  NIBBLE_CHECK(at == text.size(), "format: cannot read the specification ", quoted(text));
+  NIBBLE_CHECK(at == text.size(), "format: cannot read the specification ", in_quotes(text));
   return spec;
 }
 

@@ -202,7 +202,7 @@ class Lexer {
     for (std::string_view two : longer)
       if (text_.substr(at_).starts_with(two)) op = two;
     if (std::string_view("+-*/%~()[]{}<>=.,:|").find(op[0]) == std::string_view::npos && op.size() == 1)
-      refuse(message("unexpected character ", quoted(op)));
+      refuse(message("unexpected character ", in_quotes(op)));
     if (op == "(" || op == "[" || op == "{") open += op == "(" ? ')' : op == "[" ? ']' : '}';
     if (op == ")" || op == "]" || op == "}") {
       if (open.empty() || open.back() != op[0]) refuse(message("unexpected '", op, "'"));

@@ -30,7 +30,7 @@ std::string Parser::found() const {
     case Token::Kind::text:
       return "a text";
     default:
-      return quoted(now().bytes);
+      return in_quotes(now().bytes);
   }
 }
 

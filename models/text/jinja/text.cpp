@@ -180,7 +180,7 @@ bool is_class(int32_t code, CharClass wanted) {
   return false;
 }
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
   const bool doubles = text.find('\'') != std::string_view::npos && text.find('"') == std::string_view::npos;
   const char quote = doubles ? '"' : '\'';
   std::string out(1, quote);

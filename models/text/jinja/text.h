@@ -44,7 +44,7 @@ std::string capitalized(std::string_view text);
 enum class CharClass { alpha, digit, alnum, space, upper, lower };
 bool is_class(int32_t code, CharClass wanted);
 /// As repr() quotes it.
-std::string quoted(std::string_view text);
+std::string in_quotes(std::string_view text);
 
 enum class Side { left, right, both };
 /// Without characters of `chars` at the ends; nullptr: white space.

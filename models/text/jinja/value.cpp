@@ -273,7 +273,7 @@ class Repr {
         break;
       case Value::Kind::text:
         plain |= !value.text().plain.empty();
-        out += value.text().markup ? message("Markup(", quoted(value.text().bytes), ")") : quoted(value.text().bytes);
+        out += value.text().markup ? message("Markup(", in_quotes(value.text().bytes), ")") : in_quotes(value.text().bytes);
         break;
       case Value::Kind::list:
         write_list(value.list(), depth);
