@@ -10,6 +10,7 @@
 #include "models/io/coded_matrix.h"
 #include "models/io/split_mxfp4.h"
 #include "quant/codes.h"
+#include "quant/quantize.h"
 #include "tensor/check.h"
 
 namespace nibble::models {
@@ -160,21 +161,21 @@ void pack_part(const WeightPart& part, const std::byte* data, const QuantFormat&
                std::byte* packed) {
   if (part.contiguous()) return pack_contiguous(part, data + part.offset(row), format, row, rows, packed);
   const StoredTensor& tensor = *part.tensor;
-  const int64_t n = part.slice.rows(), k = part.slice.columns;
+  const int64_t k = part.slice.columns;
   if (!part.slice.transposed && keeps_codes(tensor, format)) return pack_coded(part, format, row, rows, packed);
-  if (part.slice.transposed || !keeps_bits(part, format)) {
-    std::vector<float> floats(static_cast<size_t>(rows * k));
-    read_rows(part, data, row, rows, floats.data());
-    return pack_floats(part, floats, format, row, rows, packed);
-  }
-  quant::pack_rows(*tensor.type, gather(part, data, row, rows).data(), n, k, row, rows, packed);
+  if (!part.slice.transposed && tensor.type != nullptr)
+    return pack_contiguous(part, gather(part, data, row, rows).data(), format, row, rows, packed);
+  std::vector<float> floats(static_cast<size_t>(rows * k));
+  read_rows(part, data, row, rows, floats.data());
+  pack_floats(part, floats, format, row, rows, packed);
 }
 
 void pack_contiguous(const WeightPart& part, const std::byte* rows_data, const QuantFormat& format, int64_t row,
                      int64_t rows, std::byte* packed) {
-  const int64_t k = part.slice.columns;
-  if (keeps_bits(part, format))
-    return quant::pack_rows(*part.tensor->type, rows_data, part.slice.rows(), k, row, rows, packed);
+  const int64_t n = part.slice.rows(), k = part.slice.columns;
+  if (keeps_bits(part, format)) return quant::pack_rows(*part.tensor->type, rows_data, n, k, row, rows, packed);
+  if (part.tensor->type != nullptr && !part.slice.unit_rows)
+    return quant::quantize_blocks(format, *part.tensor->type, rows_data, n, k, row, rows, packed);
   std::vector<float> floats(static_cast<size_t>(rows * k));
   to_floats(*part.tensor, rows_data, rows * k, floats.data());
   pack_floats(part, floats, format, row, rows, packed);

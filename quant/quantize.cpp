@@ -1,16 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // Floats to panels. Codes are chosen against the scale as stored, so that its rounding is not paid for twice.
+#include "quant/quantize.h"
+
 #include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "quant/codes.h"
 #include "quant/formats/formats.h"
+#include "quant/group_scale.h"
 #include "quant/panels.h"
+#include "quant/quantize_avx2.h"
 #include "tensor/check.h"
 
 namespace nibble::quant {
@@ -102,17 +107,7 @@ uint8_t nearest_float(const FloatBook& book, float x) {
   return above->second % 2 == 0 ? above->second : below->second;
 }
 
-// The peak becomes code 0, the end that reaches farther. The step widens only where the other end would lie more than
-// half a step beyond its last code.
-float symmetric_scale(const Range& range, int bits) {
-  const float half = std::ldexp(1.0f, bits - 1);
-  const float peak = std::fabs(range.low) >= std::fabs(range.high) ? range.low : range.high;
-  const float other = peak == range.low ? range.high : range.low;
-  const float step = std::max(std::fabs(peak) / half, peak * other < 0 ? std::fabs(other) / (half - 0.5f) : 0.0f);
-  return peak > 0 ? -step : step;
-}
-
-// The same for a codebook: the peak becomes its farther end. Ends that are equally far need no negative scale.
+// The peak becomes the book's farther end, as code 0 is in find_scale. Ends that are equally far need no negative scale.
 float codebook_scale(const Range& range, std::span<const int8_t> book) {
   std::vector<int> sorted(book.begin(), book.end());
   std::sort(sorted.begin(), sorted.end());
@@ -152,23 +147,19 @@ GroupScale quantize_group(const QuantLayout& layout, const float* x, int count, 
     }
     return s;
   }
+  find_scale(layout, range.low, range.high, s.scale);
+  s.scale = rounded_to(layout.scale, s.scale);
   switch (layout.zero_point) {
     case ZeroPoint::symmetric:
-      s.scale = rounded_to(layout.scale, symmetric_scale(range, layout.bits));
       encode(0, -middle, middle - 1);
       break;
     case ZeroPoint::minimum:
-      s.scale = rounded_to(layout.scale, (range.high - range.low) / static_cast<float>(top));
       s.minimum = rounded_to(layout.scale, range.low);
       encode(s.minimum, 0, top);
       break;
-    case ZeroPoint::integer: {
-      const float low = std::min(range.low, 0.0f), high = std::max(range.high, 0.0f);
-      s.scale = rounded_to(layout.scale, (high - low) / static_cast<float>(top));
-      const int zero = nearest(-low, s.scale, 0, top);
-      s.zero = static_cast<uint8_t>(zero);
-      encode(0, -zero, top - zero);
-    }
+    case ZeroPoint::integer:
+      s.zero = static_cast<uint8_t>(nearest(-std::min(range.low, 0.0f), s.scale, 0, top));
+      encode(0, -s.zero, top - s.zero);
   }
   return s;
 }
@@ -182,14 +173,34 @@ void check_finite(const float* x, int64_t k, int64_t row, const QuantFormat& for
   }
 }
 
+// Float formats: conversion only.
+void convert_panel(const QuantLayout& layout, const PanelGeometry& geometry, const float* in, int count, int64_t k,
+                   std::byte* panel) {
+  for (int64_t j = 0; j < k; ++j) {
+    float values[panel_columns] = {};
+    for (int c = 0; c < count; ++c) values[c] = in[c * k + j];
+    write_scales(layout.scale, values, panel + static_cast<size_t>(j) * panel_columns * element_bytes(layout.scale));
+  }
+  std::fill(panel + geometry.scales_offset, panel + geometry.panel_bytes, std::byte{0});
+}
+
 struct Quantizer {
   const QuantFormat& format;
-  const QuantLayout& layout;
   PanelGeometry geometry;
   int64_t k;
+  const QuantLayout& layout = format.layout;
   size_t stride = static_cast<size_t>(geometry.k_blocks) * block_k;
+  std::vector<float> floats = {};
   std::vector<uint8_t> codes = std::vector<uint8_t>(panel_columns * stride);
   std::vector<GroupScale> scales = std::vector<GroupScale>(static_cast<size_t>(panel_columns * geometry.groups));
+
+  /// `count` rows as one panel; the first is row `row` of the weight.
+  void panel(const float* in, int count, int64_t row, std::byte* out) {
+    if (layout.bits == 0) return convert_panel(layout, geometry, in, count, k, out);
+    for (int c = 0; c < count; ++c) column(c, in + c * k, row + c);
+    if (count < panel_columns) clear_columns(count);
+    write_panel(layout, geometry, codes.data(), stride, scales.data(), out);
+  }
 
   void column(int c, const float* x, int64_t row) {
     check_finite(x, k, row, format);
@@ -213,17 +224,6 @@ struct Quantizer {
   }
 };
 
-// Float formats: conversion only.
-void convert_panel(const QuantLayout& layout, const PanelGeometry& geometry, const float* in, int count, int64_t k,
-                   std::byte* panel) {
-  for (int64_t j = 0; j < k; ++j) {
-    float values[panel_columns] = {};
-    for (int c = 0; c < count; ++c) values[c] = in[c * k + j];
-    write_scales(layout.scale, values, panel + static_cast<size_t>(j) * panel_columns * element_bytes(layout.scale));
-  }
-  std::fill(panel + geometry.scales_offset, panel + geometry.panel_bytes, std::byte{0});
-}
-
 }  // namespace
 
 void quantize_numbers(const QuantLayout& layout, const float* in, int64_t rows, int64_t k, uint8_t* codes, float* scales,
@@ -239,25 +239,33 @@ void quantize_numbers(const QuantLayout& layout, const float* in, int64_t rows, 
   }
 }
 
-void quantize_rows(const QuantFormat& format, const float* in, int64_t n, int64_t k, int64_t row, int64_t rows,
-                   std::byte* packed) {
-  const QuantLayout& layout = format.layout;
+void quantize_blocks(const QuantFormat& format, const BlockType& type, const std::byte* blocks, int64_t n, int64_t k,
+                     int64_t row, int64_t rows, std::byte* packed) {
+  const QuantLayout &layout = format.layout, &source = type.format->layout;
   const PanelGeometry geometry = panel_geometry(layout, n, k);
   check_rows("packed weight", n, k, row, rows);
   NIBBLE_CHECK(layout.sub_groups == 0, "quantising to ", format.name, ": formats with sub-groups only come from files");
-  Quantizer quantizer{.format = format, .layout = layout, .geometry = geometry, .k = k};
-  for (int64_t begin = row; begin < row + rows; begin += panel_columns) {
-    const int count = static_cast<int>(std::min<int64_t>(panel_columns, row + rows - begin));
-    const float* source = in + (begin - row) * k;
+  NIBBLE_CHECK(k % type.block_elements == 0, "weight (", n, ", ", k, ") of type ", type.name, ": k must be a multiple of its ",
+               type.block_elements, " weights per block");
+  const size_t row_bytes = static_cast<size_t>(k / type.block_elements) * type.block_bytes;
+  std::optional<FastQuantizer> fast;
+  if (source.bits == 0 && FastQuantizer::supports(layout, k)) fast.emplace(layout, source.scale, n, k);
+  std::optional<Quantizer> exact;
+  for (int64_t begin = row; begin < row + rows; begin += panel_columns, blocks += panel_columns * row_bytes) {
+    const int64_t count = std::min<int64_t>(panel_columns, row + rows - begin);
     std::byte* panel = packed + static_cast<size_t>(begin / panel_columns) * geometry.panel_bytes;
-    if (layout.bits == 0) {
-      convert_panel(layout, geometry, source, count, k, panel);
-      continue;
-    }
-    for (int c = 0; c < count; ++c) quantizer.column(c, source + c * k, begin + c);
-    if (count < panel_columns) quantizer.clear_columns(count);
-    write_panel(layout, geometry, quantizer.codes.data(), quantizer.stride, quantizer.scales.data(), panel);
+    // what cannot be stored is found again and named below
+    if (fast && count == panel_columns && fast->panel(blocks, panel)) continue;
+    if (!exact) exact.emplace(Quantizer{.format = format, .geometry = geometry, .k = k});
+    exact->floats.resize(static_cast<size_t>(count * k));
+    dequantize_blocks(type, blocks, count * k, exact->floats.data());
+    exact->panel(exact->floats.data(), static_cast<int>(count), begin, panel);
   }
+}
+
+void quantize_rows(const QuantFormat& format, const float* in, int64_t n, int64_t k, int64_t row, int64_t rows,
+                   std::byte* packed) {
+  quantize_blocks(format, types::f32, reinterpret_cast<const std::byte*>(in), n, k, row, rows, packed);
 }
 
 }  // namespace nibble::quant
