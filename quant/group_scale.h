@@ -6,11 +6,11 @@
 
 namespace nibble::quant {
 
-/// The scale of a group whose weights reach from `low` to `high`, not yet rounded to its type; for layouts without codebook.
-/// V is float, or a vector of floats for as many groups.
+/// The scale of a group whose weights reach from `low` to `high`, not yet rounded to its type; for layouts without
+/// codebook. V is float, or a vector of floats for as many groups.
 ///
-/// Symmetric: the peak becomes code 0, the end that reaches farther. The step widens only where the other end would lie more
-/// than half a step beyond its last code.
+/// Symmetric: the peak becomes code 0, the end that reaches farther. The step widens only where the other end would lie
+/// more than half a step beyond its last code.
 template <class V>
 [[gnu::always_inline]] inline void find_scale(const QuantLayout& layout, const V& low, const V& high, V& scale) {
   const V zero{};

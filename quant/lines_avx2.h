@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Lines of a panel by AVX2: dwords (four weights of a byte each, or eight nibbles) of 16 columns are transposed, so that a
-// register holds the same dword of eight columns, which is half a line. Private to quant/.
+// Lines of a panel by AVX2: dwords (four weights of a byte each, or eight nibbles) of 16 columns are transposed, so
+// that a register holds the same dword of eight columns, which is half a line. Private to quant/.
 #pragma once
 
 #include <immintrin.h>
@@ -34,8 +34,9 @@ NIBBLE_AVX2 void transpose_half(__m256i a, __m256i b, __m256i c, __m256i d, int 
 /// Dwords 0 to 3 of the 16 bytes that stand at `p` in every column.
 NIBBLE_AVX2 void transpose(const std::byte* p, size_t stride, Line (&out)[4]) {
   for (int h = 0; h < 2; ++h, p += 8 * stride) {
-    transpose_half(two_rows(p, p + 4 * stride), two_rows(p + stride, p + 5 * stride), two_rows(p + 2 * stride, p + 6 * stride),
-                   two_rows(p + 3 * stride, p + 7 * stride), h, out);
+    const __m256i a = two_rows(p, p + 4 * stride), b = two_rows(p + stride, p + 5 * stride);
+    const __m256i c = two_rows(p + 2 * stride, p + 6 * stride), d = two_rows(p + 3 * stride, p + 7 * stride);
+    transpose_half(a, b, c, d, h, out);
   }
 }
 

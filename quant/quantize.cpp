@@ -69,12 +69,27 @@ int nearest(float x, float d, int low, int high) {
   return static_cast<int>((clamped + magic) - magic);
 }
 
-int nearest_in(std::span<const int8_t> book, float x) {
-  size_t best = 0;
-  for (size_t i = 1; i < book.size(); ++i) {
-    if (std::fabs(x - book[i]) < std::fabs(x - book[best])) best = i;
+/// Per weight the first code whose value is nearest to x / d, or to 0 when d is 0.
+__attribute__((target_clones("avx2", "default")))
+void codes_of_book(const float* x, int count, float d, const int8_t* book, int size, uint8_t* codes) {
+  using Integers = int32_t __attribute__((vector_size(32)));
+  float values[16];
+  std::copy_n(book, size, values);
+  for (int j = 0; j < count; j += lanes) {
+    const auto left = static_cast<size_t>(std::min(count - j, lanes));
+    Lanes v{}, least{};
+    std::memcpy(&v, x + j, left * sizeof *x);
+    v = d != 0 ? v / d : Lanes{};
+    Integers best{};
+    for (int i = 0; i < size; ++i) {
+      const Lanes difference = v - values[i], distance = Lanes(Integers(difference) & 0x7fffffff);
+      const Integers nearer = i == 0 ? Integers{} - 1 : Integers(distance < least);
+      least = nearer ? distance : least;
+      best = nearer ? Integers{} + i : best;
+    }
+    const Bytes eight = __builtin_convertvector(best, Bytes);
+    std::memcpy(codes + j, &eight, left);
   }
-  return static_cast<int>(best);
 }
 
 /// Codes of a book in rising order of what they stand for; those of NaN, infinities and the negative zero left out.
@@ -107,16 +122,35 @@ uint8_t nearest_float(const FloatBook& book, float x) {
   return above->second % 2 == 0 ? above->second : below->second;
 }
 
-// The peak becomes the book's farther end, as code 0 is in find_scale. Ends that are equally far need no negative scale.
-float codebook_scale(const Range& range, std::span<const int8_t> book) {
-  std::vector<int> sorted(book.begin(), book.end());
-  std::sort(sorted.begin(), sorted.end());
-  const int low = -sorted.front(), high = sorted.back();
+/// The values of a book from `-low` to `high`, and how far the nearest one is from the farther end.
+struct BookEnds {
+  int low, high, gap;
+
+  explicit BookEnds(std::span<const int8_t> book) {
+    std::vector<int> sorted(book.begin(), book.end());
+    std::sort(sorted.begin(), sorted.end());
+    low = -sorted.front(), high = sorted.back();
+    gap = high > low ? sorted[1] - sorted[0] : high - sorted[sorted.size() - 2];
+  }
+};
+
+const BookEnds& ends_of_book(int index) {
+  static const std::vector<BookEnds> all = [] {
+    std::vector<BookEnds> ends;
+    for (int i = books::nf4; i <= books::odd; ++i) ends.emplace_back(panel_codebook(i).codes());
+    return ends;
+  }();
+  return all[static_cast<size_t>(index - books::nf4)];
+}
+
+// The peak becomes the book's farther end, as it becomes code 0 in find_scale. Ends that are equally far need no
+// negative scale.
+float codebook_scale(const Range& range, int index) {
+  const auto [low, high, gap] = ends_of_book(index);
   const float peak = std::fabs(range.low) > std::fabs(range.high) ? range.low : range.high;
   const float other = peak == range.low ? range.high : range.low;
   if (low == high) return std::fabs(peak) / static_cast<float>(high);
   const bool upwards = high > low;
-  const int gap = upwards ? sorted[1] - sorted[0] : high - sorted[sorted.size() - 2];
   const float reach = static_cast<float>(std::min(low, high)) + static_cast<float>(gap) / 2;
   const float step = std::max(std::fabs(peak) / static_cast<float>(std::max(low, high)), peak * other < 0 ? std::fabs(other) / reach : 0.0f);
   return (peak > 0) == upwards ? step : -step;
@@ -141,10 +175,8 @@ GroupScale quantize_group(const QuantLayout& layout, const float* x, int count, 
   }
   if (layout.codebook) {
     const auto book = panel_codebook(layout.codebook).codes();
-    s.scale = rounded_to(layout.scale, codebook_scale(range, book));
-    for (int i = 0; i < count; ++i) {
-      codes[i] = static_cast<uint8_t>(nearest_in(book, s.scale != 0 ? x[i] / s.scale : 0.0f));
-    }
+    s.scale = rounded_to(layout.scale, codebook_scale(range, layout.codebook));
+    codes_of_book(x, count, s.scale, book.data(), static_cast<int>(book.size()), codes);
     return s;
   }
   find_scale(layout, range.low, range.high, s.scale);
@@ -245,8 +277,8 @@ void quantize_blocks(const QuantFormat& format, const BlockType& type, const std
   const PanelGeometry geometry = panel_geometry(layout, n, k);
   check_rows("packed weight", n, k, row, rows);
   NIBBLE_CHECK(layout.sub_groups == 0, "quantising to ", format.name, ": formats with sub-groups only come from files");
-  NIBBLE_CHECK(k % type.block_elements == 0, "weight (", n, ", ", k, ") of type ", type.name, ": k must be a multiple of its ",
-               type.block_elements, " weights per block");
+  NIBBLE_CHECK(k % type.block_elements == 0, "weight (", n, ", ", k, ") of type ", type.name,
+               ": k must be a multiple of its ", type.block_elements, " weights per block");
   const size_t row_bytes = static_cast<size_t>(k / type.block_elements) * type.block_bytes;
   std::optional<FastQuantizer> fast;
   if (source.bits == 0 && FastQuantizer::supports(layout, k)) fast.emplace(layout, source.scale, n, k);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sixteen rows at once, group by group: their elements become floats in L1 while the ends of each group are found, scales of
-// eight groups are one vector, and codes go to the panel by the transposition of quant/lines_avx2.h.
+// Sixteen rows at once, group by group: their elements become floats in L1 while the ends of each group are found,
+// scales of eight groups are one vector, and codes go to the panel by the transposition of quant/lines_avx2.h.
 #include "quant/quantize_avx2.h"
 
 #include <immintrin.h>
@@ -65,39 +65,52 @@ NIBBLE_FMA_INLINE void reduce(const __m256* v, float* out) {
   _mm256_store_ps(out, farther<least>(_mm256_permute2f128_ps(a, b, 0x31), _mm256_permute2f128_ps(a, b, 0x20)));
 }
 
+/// One column's part of read_group. The result is zeros, or NaN where an element is not finite.
+template <DType type>
+NIBBLE_FMA_INLINE __m256 read_column(const std::byte* p, int64_t count, float* out, __m256& low, __m256& high) {
+  const __m256 zero = _mm256_setzero_ps(), first = load_floats<type>(p);
+  __m256 sum = _mm256_mul_ps(first, zero), least = first, most = first;
+  _mm256_store_ps(out, first);
+#pragma GCC unroll 4
+  for (int64_t j = lanes; j < count; j += lanes) {
+    const __m256 v = load_floats<type>(p + static_cast<size_t>(j) * element_bytes(type));
+    _mm256_store_ps(out + j, v);
+    sum = _mm256_fmadd_ps(v, zero, sum);
+    least = farther<true>(v, least);
+    most = farther<false>(v, most);
+  }
+  low = least;
+  high = most;
+  return sum;
+}
+
+template <DType type>
+NIBBLE_FMA_INLINE bool read_columns(const std::byte* rows, size_t row_bytes, int64_t count, float* out, int64_t stride,
+                                    Ends& ends) {
+  __m256 sum = _mm256_setzero_ps();
+  for (int c = 0; c < panel_columns; c += lanes) {
+    __m256 low[lanes], high[lanes];
+    for (int i = 0; i < lanes; ++i, rows += row_bytes, out += stride)
+      sum = _mm256_add_ps(sum, read_column<type>(rows, count, out, low[i], high[i]));
+    reduce<true>(low, ends.low + c);
+    reduce<false>(high, ends.high + c);
+  }
+  return _mm256_movemask_ps(_mm256_cmp_ps(sum, sum, _CMP_UNORD_Q)) == 0;
+}
+
 /// `count` elements of every column as floats, and their ends. False when one is not finite.
 template <DType type>
-NIBBLE_FMA bool read_group(const std::byte* rows, size_t row_bytes, int64_t count, float* out, int64_t stride, Ends& ends) {
-  constexpr size_t step = lanes * element_bytes(type);
-  const __m256 zero = _mm256_setzero_ps();
-  __m256 low[lanes], high[lanes], sums[2] = {zero, zero};  // of zeros, or NaN
-  for (int c = 0; c < panel_columns; ++c, rows += row_bytes, out += stride) {
-    const std::byte* p = rows;
-    __m256 v = load_floats<type>(p), least = v, most = v;
-    _mm256_store_ps(out, v);
-    sums[0] = _mm256_fmadd_ps(v, zero, sums[0]);
-    for (int64_t j = lanes; j < count; j += lanes) {
-      p += step;
-      v = load_floats<type>(p);
-      _mm256_store_ps(out + j, v);
-      sums[1] = _mm256_fmadd_ps(v, zero, sums[1]);
-      least = farther<true>(v, least);
-      most = farther<false>(v, most);
-    }
-    low[c % lanes] = least;
-    high[c % lanes] = most;
-    if (c % lanes != lanes - 1) continue;
-    reduce<true>(low, ends.low + c / lanes * lanes);
-    reduce<false>(high, ends.high + c / lanes * lanes);
-  }
-  const __m256 sum = _mm256_add_ps(sums[0], sums[1]);
-  return _mm256_movemask_ps(_mm256_cmp_ps(sum, sum, _CMP_UNORD_Q)) == 0;
+NIBBLE_FMA bool read_group(const std::byte* rows, size_t row_bytes, int64_t count, float* out, int64_t stride,
+                           Ends& ends) {
+  if (count == 32) return read_columns<type>(rows, row_bytes, 32, out, stride, ends);  // the common one, without loops
+  return read_columns<type>(rows, row_bytes, count, out, stride, ends);
 }
 
 NIBBLE_FMA_INLINE __m256 rounded(DType type, __m256 v) {
   if (type == DType::f16) return _mm256_cvtph_ps(_mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
   if (type == DType::f32) return v;
-  const __m256i bits = _mm256_castps_si256(v), odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  const __m256i bits = _mm256_castps_si256(v);
+  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
   const __m256i up = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
   return _mm256_castsi256_ps(_mm256_and_si256(up, _mm256_set1_epi32(static_cast<int>(0xffff0000u))));
 }
@@ -144,9 +157,10 @@ NIBBLE_FMA bool make_scales(const QuantLayout& layout, const Ends& ends, GroupLa
 
 /// v / d rounded to nearest even, as a correctly rounded quotient would be.
 ///
-/// By multiplication: with the quotient q of v and 1 / d, both rounded, q + (v - q d) / d is within 2^-46 of v / d before its
-/// last rounding. An f16 scale has 11 bits and v 24, so v / d is never nearer than 2^-36 to the middle of two floats: the last
-/// rounding goes where a division's would. (Of numbers so small that the correction underflows the quotient rounds to 0.)
+/// By multiplication: with q the product of v and 1 / d, both rounded, q + (v - q d) / d is within a share of 2^-46 of
+/// v / d before its last rounding. An f16 scale has 11 bits and v 24, so v / d is never nearer than a share of 2^-36 to
+/// the middle of two floats: the last rounding goes where a division's would. Where v is so small that the correction
+/// underflows, the integer is 0 either way.
 template <bool division, bool minimum>
 NIBBLE_FMA_INLINE __m256i nearest(__m256 v, __m256 d, __m256 inverse, __m256 least) {
   if (minimum) v = _mm256_sub_ps(v, least);
@@ -177,7 +191,8 @@ NIBBLE_FMA void encode_block(const float* x, int64_t stride, const GroupLanes& f
                              std::byte* codes) {
   const __m256i most = _mm256_set1_epi8(static_cast<char>(top));
   for (int c = 0; c < panel_columns; ++c, x += stride, codes += code_stride) {
-    const __m256i a = encode_half<division, minimum>(x, first, c), b = encode_half<division, minimum>(x + 2 * lanes, second, c);
+    const __m256i a = encode_half<division, minimum>(x, first, c);
+    const __m256i b = encode_half<division, minimum>(x + 2 * lanes, second, c);
     // packing saturates at 0 and at 255
     _mm256_store_si256(reinterpret_cast<__m256i*>(codes), _mm256_min_epu8(_mm256_packus_epi16(a, b), most));
   }
@@ -200,7 +215,8 @@ NIBBLE_FMA void write_block(const std::byte* codes, std::byte* out) {
   Line even[4], odd[4], w[8];
   if (bits == 4) {
     for (int h = 0; h < 2; ++h, codes += lanes * code_stride)
-      transpose_half(paired_dwords(codes, 0), paired_dwords(codes, 1), paired_dwords(codes, 2), paired_dwords(codes, 3), h, even);
+      transpose_half(paired_dwords(codes, 0), paired_dwords(codes, 1), paired_dwords(codes, 2), paired_dwords(codes, 3),
+                     h, even);
     return store_lines(even, 4, out);
   }
   transpose(codes, code_stride, even);
@@ -216,13 +232,14 @@ NIBBLE_FMA void write_block(const std::byte* codes, std::byte* out) {
 
 constexpr decltype(&write_block<1>) write_blocks[] = {write_block<1>, write_block<2>, write_block<3>, write_block<4>,
                                                       write_block<5>, write_block<6>, write_block<7>, write_block<8>};
-constexpr decltype(&encode_block<false, false>) encode_blocks[2][2] = {{encode_block<false, false>, encode_block<false, true>},
-                                                                       {encode_block<true, false>, encode_block<true, true>}};
+constexpr decltype(&encode_block<false, false>) encode_blocks[2][2] = {
+    {encode_block<false, false>, encode_block<false, true>}, {encode_block<true, false>, encode_block<true, true>}};
 
 }  // namespace
 
 bool FastQuantizer::supports(const QuantLayout& layout, int64_t k) {
-  return supported(Isa::avx2) && layout.bits != 0 && layout.codebook == 0 && layout.sub_groups == 0 && k > 0 && k % block_k == 0;
+  const bool plain = layout.bits != 0 && layout.codebook == 0 && layout.sub_groups == 0;
+  return plain && k > 0 && k % block_k == 0 && supported(Isa::avx2);
 }
 
 FastQuantizer::FastQuantizer(const QuantLayout& layout, DType elements, int64_t n, int64_t k)
@@ -233,7 +250,9 @@ FastQuantizer::FastQuantizer(const QuantLayout& layout, DType elements, int64_t 
       unit_(std::max<int64_t>(group_, block_k)),
       element_bytes_(element_bytes(elements)),
       floats_(static_cast<size_t>(panel_columns * unit_) * sizeof(float)),
-      read_(elements == DType::f32 ? read_group<DType::f32> : elements == DType::f16 ? read_group<DType::f16> : read_group<DType::bf16>),
+      read_(elements == DType::f32   ? read_group<DType::f32>
+            : elements == DType::f16 ? read_group<DType::f16>
+                                     : read_group<DType::bf16>),
       encode_(encode_blocks[divides(layout)][layout.zero_point == ZeroPoint::minimum]),
       write_(write_blocks[layout.bits - 1]) {}
 
@@ -272,8 +291,8 @@ bool FastQuantizer::panel(const std::byte* rows, std::byte* panel) {
       write_(codes, out);
     }
   }
-  std::byte* scales_end = panel + geometry_.scales_offset + static_cast<size_t>(geometry_.groups) * geometry_.scale_group_bytes;
-  std::fill(scales_end, panel + geometry_.panel_bytes, std::byte{0});
+  const size_t scale_bytes = static_cast<size_t>(geometry_.groups) * geometry_.scale_group_bytes;
+  std::fill(panel + geometry_.scales_offset + scale_bytes, panel + geometry_.panel_bytes, std::byte{0});
   return true;
 }
 

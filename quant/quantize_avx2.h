@@ -13,7 +13,8 @@ namespace nibble::quant {
 struct Ends;
 struct GroupLanes;
 
-/// Quantises 16 rows of k elements of a float type as one panel: the bytes that quantize_rows' rule gives weight by weight.
+/// Quantises 16 rows of k elements of a float type as one panel: the bytes that quantize_rows' rule gives weight by
+/// weight.
 class FastQuantizer {
  public:
   /// `elements` is f32, f16 or bf16.
@@ -22,7 +23,8 @@ class FastQuantizer {
   /// Whether it can, on this CPU: layouts of codes without codebook and sub-groups, k a multiple of 32.
   static bool supports(const QuantLayout& layout, int64_t k);
 
-  /// Rows stand one after the other. False, with the panel half written, when a weight is not finite or a scale is beyond its type.
+  /// Rows stand one after the other. False, with the panel half written, when a weight is not finite or a scale is
+  /// beyond its type.
   bool panel(const std::byte* rows, std::byte* panel);
 
  private:

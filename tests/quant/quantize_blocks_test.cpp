@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// quantize_blocks: whole panels, which vector code makes where the CPU can, hold what each of their rows gives alone, which
-// plain loops make.
+// quantize_blocks: whole panels, which vector code makes where the CPU can, hold what each of their rows gives alone,
+// which plain loops make.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -76,10 +76,12 @@ TEST_P(QuantizeBlocks, AreThoseOfEachRowAlone) {
         const int column = static_cast<int>(i % panel_columns);
         for (int64_t j = 0; j < k; ++j) {
           ASSERT_EQ(panel_code(l, panel, j, column), panel_code(l, one.data(), j, 0))
-              << format->name << " from " << type.name << " (" << n << ", " << k << ") weight (" << i << ", " << j << ")";
-          const PanelScale got = panel_scale(l, g, panel, j, column), want = panel_scale(l, panel_geometry(l, 1, k), one.data(), j, 0);
-          ASSERT_EQ(std::bit_cast<uint32_t>(got.scale), std::bit_cast<uint32_t>(want.scale)) << format->name << " row " << i << " of " << k;
-          ASSERT_EQ(std::bit_cast<uint32_t>(got.minimum), std::bit_cast<uint32_t>(want.minimum)) << format->name << " row " << i << " of " << k;
+              << format->name << " from " << type.name << " of " << k << " weight (" << i << ", " << j << ")";
+          const PanelScale got = panel_scale(l, g, panel, j, column);
+          const PanelScale want = panel_scale(l, panel_geometry(l, 1, k), one.data(), j, 0);
+          const auto bits = [](float x) { return std::bit_cast<uint32_t>(x); };
+          ASSERT_EQ(bits(got.scale), bits(want.scale)) << format->name << " row " << i << " of " << k;
+          ASSERT_EQ(bits(got.minimum), bits(want.minimum)) << format->name << " row " << i << " of " << k;
         }
       }
     }
@@ -104,8 +106,9 @@ TEST_P(QuantizeBlocks, AreThoseOfTheirFloats) {
 TEST_P(QuantizeBlocks, NamesTheWeightThatIsNotFinite) {
   const BlockType& type = type_named(GetParam());
   const int64_t n = 32, k = 64;
+  constexpr float infinity = std::numeric_limits<float>::infinity();
   for (const char* name : {"q4s_g32", "q4s_g16", "q8z_g32", "q4i_g128", "q8s_row"})
-    for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()})
+    for (const float bad : {std::numeric_limits<float>::quiet_NaN(), infinity, -infinity})
       for (const int64_t at : {0, 31, 63}) {
         const QuantFormat& format = find_format(name);
         const int64_t width = std::max<int64_t>(k, format.layout.group);
@@ -116,7 +119,8 @@ TEST_P(QuantizeBlocks, NamesTheWeightThatIsNotFinite) {
           quantize_blocks(format, type, stored(type, w).data(), n, width, 0, n, packed.data());
           ADD_FAILURE() << name << " took " << bad;
         } catch (const Error& error) {
-          EXPECT_NE(std::string(error.what()).find(message("weight (20, ", at, ") is ")), std::string::npos) << error.what();
+          const std::string weight = message("weight (20, ", at, ") is ");
+          EXPECT_NE(std::string(error.what()).find(weight), std::string::npos) << error.what();
         }
       }
 }
