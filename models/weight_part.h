@@ -35,7 +35,8 @@ void read_rows(const WeightPart& part, const std::byte* data, int64_t row, int64
 /// the bits as they are when they are in that format already, else quantises.
 void pack_part(const WeightPart& part, const std::byte* data, const QuantFormat& format, int64_t row, int64_t rows,
                std::byte* packed);
-/// The same from the bytes of these rows alone, one after the other as the file has them; not of transposed or coded ones.
+/// The same from the bytes of these rows alone, one after the other as the file has them; not of transposed or coded
+/// ones.
 void pack_contiguous(const WeightPart& part, const std::byte* rows_data, const QuantFormat& format, int64_t row,
                      int64_t rows, std::byte* packed);
 /// All elements of a vector.

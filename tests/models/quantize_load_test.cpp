@@ -85,6 +85,38 @@ TEST(QuantizeLoad, WeightsAreThoseOfTheFileRoundedToNearest) {
   EXPECT_EQ(q4->weights.find("embedding", -1)->desc.format->name, "q8s_g32");
 }
 
+/// The matrix of `n` rows, or of an expert, is what quantising its floats gives.
+void expect_rounded(const Tensor& from, const Tensor& to, const std::string& what) {
+  if (from.desc.dtype != DType::packed || to.desc.format->layout.bits == 0) return;
+  ASSERT_EQ(from.desc.format->layout.bits, 0) << what;
+  const std::vector<float> floats = values(from);
+  std::vector<std::byte> want(to.desc.format->bytes(*to.desc.format, to.dim(0), to.dim(1)));
+  quant::quantize_rows(*to.desc.format, floats.data(), to.dim(0), to.dim(1), 0, to.dim(0), want.data());
+  EXPECT_TRUE(std::equal(want.begin(), want.end(), to.data)) << what;
+}
+
+// Rows that do not stand together, transposed matrices, rows divided by their length, experts.
+TEST(QuantizeLoad, PiecesAreRoundedLikeWholeTensors) {
+  for (const char* name : {"bloom", "chatglm", "gpt2", "gptneox", "phi3", "baichuan2", "mixtral", "deepseek2-lite"}) {
+    const std::string path = std::string(NIBBLE_TEST_DATA "/models/") + name;
+    const auto exact = test::load_model(path, ""), eight = test::load_model(path, "q8s_row");
+    int rounded = 0;
+    for (const Name& weight : exact->arch->names)
+      for (int layer = -1; layer < exact->config.layers; ++layer) {
+        const Tensor *from = exact->weights.find(weight.name, layer), *to = eight->weights.find(weight.name, layer);
+        if (from == nullptr) continue;
+        ASSERT_NE(to, nullptr);
+        const std::string what = std::string(name) + " " + std::string(weight.name) + " " + std::to_string(layer);
+        const int experts = exact->weights.experts(weight.name, layer);
+        for (int e = 0; e < experts; ++e)
+          expect_rounded(exact->weights.expert(weight.name, layer, e), eight->weights.expert(weight.name, layer, e), what);
+        if (experts == 0) expect_rounded(*from, *to, what);
+        rounded += to->desc.dtype == DType::packed && to->desc.format->layout.bits == 8;
+      }
+    EXPECT_GT(rounded, exact->config.layers) << name;
+  }
+}
+
 TEST(QuantizeLoad, LogitsStayNear) {
   const std::vector<int32_t> tokens = test::read_npy<int32_t>(folder + "/tokens.npy").data;
   const std::vector<float> want = test::read_npy<float>(folder + "/logits.npy").data;
