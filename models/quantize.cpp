@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "quant/format.h"
+#include "quant/row_types.h"
 #include "quant/spec.h"
 #include "tensor/check.h"
 
@@ -44,7 +45,12 @@ const QuantFormat& fitting(const QuantFormat& wanted, int64_t k, const QuantForm
 QuantizeRule::QuantizeRule(std::string_view name) {
   if (name.empty()) return;
   if (quant::looks_like_spec(name)) {
-    wanted_ = quant::type_of_spec(name).format;
+    const quant::BlockType& type = quant::type_of_spec(name);
+    const bool coarse = type.round_scale != nullptr && !float_weights(type.format->layout);
+    NIBBLE_CHECK(!coarse && !quant::is_row_type(type), "format to quantise to: '", name,
+                 "': groups of a row and scales of fp8 are for files; expected groups of g16 to g128 with scales of "
+                 "f16, bf16 or f32");
+    wanted_ = type.format;
     return;
   }
   std::string known;

@@ -10,6 +10,8 @@
 #include "models/io/gguf_writer.h"
 #include "models/model_source.h"
 #include "quant/fit.h"
+#include "quant/fit_codes.h"
+#include "quant/row_types.h"
 #include "quant/spec.h"
 #include "tensor/check.h"
 #include "tensor/cpu.h"
@@ -26,33 +28,61 @@ constexpr std::pair<std::string_view, std::string_view> smaller_blocks[] = {
     {"q6_k", "q8_0"},    {"q5_k", "q5_1"},  {"q4_k", "q5_0"},      {"q3_k", "iq4_nl"},    {"q2_k", "iq4_nl"},
     {"iq4_xs", "iq4_nl"}, {"q6_g64", "q8_0"}, {"q4_g128", "q4_g64"}, {"q4_g64", "q4_0"}};
 
+/// A type of our own with smaller groups and otherwise the same: the largest that divide k; nullptr: none.
+const BlockType* narrower(const BlockType& type, int64_t k) {
+  const size_t mark = type.name.find("_g");
+  if (mark == std::string_view::npos || quant::find_native_type(type.name) != &type) return nullptr;
+  const std::string_view rest = type.name.substr(mark + 2);
+  for (const int group : {128, 64, 32, 16}) {
+    const size_t digits = std::min(rest.find('_'), rest.size());
+    const BlockType* other =
+        quant::find_native_type(message(type.name.substr(0, mark), "_g", group, rest.substr(digits)));
+    if (other != nullptr && other->block_elements < type.block_elements && k % other->block_elements == 0) return other;
+  }
+  return nullptr;
+}
+
 const BlockType* fitting(const BlockType* type, int64_t k) {
+  if (type != nullptr && quant::is_row_type(*type)) return quant::row_blocks(*type, k);
   while (type != nullptr && k % type->block_elements != 0) {
     const auto next = std::find_if(std::begin(smaller_blocks), std::end(smaller_blocks), [&](const auto& pair) { return pair.first == type->name; });
-    type = next != std::end(smaller_blocks) ? &find_quantize_type(next->second) : nullptr;
+    type = next != std::end(smaller_blocks) ? &find_quantize_type(next->second) : narrower(*type, k);
   }
   return type;
 }
 
-/// nullptr: as it is.
-const BlockType* choose(const SourceTensor& tensor, const QuantizeOptions& options, const ChosenTypes& chosen) {
-  if (tensor.role == Role::other) return nullptr;
-  if (const auto found = chosen.types.find(tensor.name); found != chosen.types.end()) return found->second == tensor.exact ? nullptr : found->second;
+struct Target {
+  const BlockType* type = nullptr;  ///< nullptr: as it is
+  bool whole_rows = false;
+};
+
+Target choose(const SourceTensor& tensor, const QuantizeOptions& options, const ChosenTypes& chosen) {
+  if (tensor.role == Role::other) return {};
+  if (const auto found = chosen.types.find(tensor.name); found != chosen.types.end())
+    return {found->second == tensor.exact ? nullptr : found->second};
   const auto rule = std::find_if(options.rules.begin(), options.rules.end(), [&](const TypeRule& r) { return r.matches(tensor.name); });
   const BlockType* type = tensor.role == Role::embedding ? options.embedding : tensor.role == Role::output ? options.output : options.matrices;
   if (rule != options.rules.end()) type = rule->type;
-  else if (options.automatic) return nullptr;
+  else if (options.automatic)
+    return {};
+  const bool whole_rows = type != nullptr && quant::is_row_type(*type);
   type = fitting(type, tensor.shape[-1]);
-  return type == tensor.exact ? nullptr : type;
+  return {type == tensor.exact && !whole_rows ? nullptr : type, whole_rows && type != nullptr};
 }
 
 QuantizeReport make_plan(const ModelSource& source, const QuantizeOptions& options, const ChosenTypes& chosen = {}) {
   QuantizeReport report;
   report.divergence = chosen.divergence;
   for (const SourceTensor& tensor : source.tensors) {
-    const BlockType* type = choose(tensor, options, chosen);
-    PlannedTensor planned{tensor.name, tensor.shape, tensor.exact, type != nullptr ? type : tensor.exact, tensor.role != Role::other,
-                          tensor.bytes, 0};
+    const auto [type, whole_rows] = choose(tensor, options, chosen);
+    PlannedTensor planned{tensor.name,
+                          tensor.shape,
+                          tensor.exact,
+                          type != nullptr ? type : tensor.exact,
+                          tensor.role != Role::other,
+                          whole_rows,
+                          tensor.bytes,
+                          0};
     planned.bytes_out = bytes_of_tensor(*planned.to, tensor.shape);
     if (planned.matrix) ++(type != nullptr ? report.quantised : report.kept);
     report.bytes_in += planned.bytes_in;
@@ -113,7 +143,8 @@ class FileQuantizer {
     for (size_t i = 0; i < source.tensors.size(); ++i) {
       const SourceTensor& tensor = source.tensors[i];
       const BlockType* type = report_.tensors[i].to;
-      if (type == tensor.exact) {
+      const bool whole_rows = report_.tensors[i].whole_rows;
+      if (type == tensor.exact && !whole_rows) {
         tensors.push_back({tensor.name, tensor.shape, type, [this, &tensor](std::span<std::byte> out) {
                              tensor.copy(out);
                              done(tensor);
@@ -121,10 +152,11 @@ class FileQuantizer {
         continue;
       }
       const auto inputs = statistics_of(tensor, calibration);
-      tensors.push_back({tensor.name, tensor.shape, type, [this, &tensor, type, inputs](std::span<std::byte> out) {
-                           quantize(tensor, *type, *inputs, out);
-                           done(tensor);
-                         }});
+      tensors.push_back(
+          {tensor.name, tensor.shape, type, [this, &tensor, type, whole_rows, inputs](std::span<std::byte> out) {
+             quantize(tensor, *type, whole_rows, *inputs, out);
+             done(tensor);
+           }});
     }
     report_.bytes_out = write_gguf(to, output_values(source, report_), tensors, options_.split_bytes);
     return report_;
@@ -136,7 +168,8 @@ class FileQuantizer {
     if (step_) step_(tensor.name, ++done_, static_cast<int>(report_.tensors.size()));
   }
 
-  void quantize(const SourceTensor& tensor, const BlockType& type, const quant::InputStatistics& inputs, std::span<std::byte> out) {
+  void quantize(const SourceTensor& tensor, const BlockType& type, bool whole_rows,
+                const quant::InputStatistics& inputs, std::span<std::byte> out) {
     const int64_t k = tensor.shape[-1], rows = tensor.shape.elements() / k;
     const auto row_bytes = static_cast<size_t>(k / type.block_elements) * type.block_bytes;
     pool_.for_each(rows, 16, [&](int64_t begin, int64_t end, const Worker&) {
@@ -145,7 +178,10 @@ class FileQuantizer {
       for (int64_t row = begin; row < end; ++row) {
         tensor.read(row, 1, values.data());
         std::byte* blocks = out.data() + static_cast<size_t>(row) * row_bytes;
-        quantize_row(type, values.data(), k, inputs, blocks);
+        if (whole_rows)
+          quantize_whole(type, values.data(), k, inputs, blocks);
+        else
+          quantize_row(type, values.data(), k, inputs, blocks);
         quant::dequantize_blocks(type, blocks, k, back.data());
         for (int64_t j = 0; j < k; ++j) {
           const double apart = double{values[j]} - double{back[j]};
@@ -169,6 +205,23 @@ class FileQuantizer {
     for (int64_t j = 0; j < k; j += type.block_elements, blocks += type.block_bytes) type.encode(values + j, blocks);
   }
 
+  /// All blocks of the row with one scale.
+  void quantize_whole(const BlockType& type, const float* values, int64_t k, const quant::InputStatistics& inputs,
+                      std::byte* blocks) const {
+    quant::CodedTarget target{.layout = type.format->layout, .round_scale = type.round_scale};
+    const int groups = type.block_elements / target.layout.group;
+    target.layout.group = 0;
+    std::vector<uint8_t> codes(static_cast<size_t>(k));
+    quant::BlockCodes block{};
+    quant::fit_codes(target, values, 1, k, inputs, codes.data(), block.scale, block.minimum, options_.search);
+    std::fill_n(block.scale, groups, block.scale[0]);
+    std::fill_n(block.minimum, groups, block.minimum[0]);
+    for (auto at = codes.begin(); at != codes.end(); at += type.block_elements, blocks += type.block_bytes) {
+      std::copy_n(at, type.block_elements, block.codes);
+      type.write(block, blocks);
+    }
+  }
+
   const QuantizeOptions& options_;
   const QuantizeStep& step_;
   ThreadPool pool_;
@@ -188,16 +241,13 @@ Prepared prepare(const std::string& from, const QuantizeOptions& options, const 
   NIBBLE_CHECK(!options.automatic || !options.calibration.empty(), "types to be chosen by measuring: expected a text to calibrate with");
   if (!options.importance.empty()) return {use_imatrix(Imatrix::read(options.importance), source), {}};
   if (options.calibration.empty()) return {};
-  LoadOptions load;
-  load.threads = options.threads;
-  load.floats = options.automatic.has_value();
-  const auto model = Model::load(from, load);
-  const std::vector<int32_t> tokens = model->tokenizer->encode(options.calibration, {.parse_special = false});
+  TextCalibration text =
+      calibrate_on_text(from, options.calibration, options.calibrate, step, options.automatic.has_value());
   Prepared out;
-  out.calibration = calibrate(model, tokens, options.calibrate, [&](int chunk, int chunks) {
-    if (step) step("calibrating", chunk, chunks);
-  });
-  if (options.automatic) out.chosen = choose_types(source, make_plan(source, options), options, model, tokens, out.calibration, step);
+  out.calibration = std::move(text.calibration);
+  if (options.automatic)
+    out.chosen =
+        choose_types(source, make_plan(source, options), options, text.model, text.tokens, out.calibration, step);
   return out;
 }
 
@@ -220,7 +270,8 @@ bool TypeRule::matches(std::string_view tensor) const {
 const BlockType& find_quantize_type(std::string_view name) {
   if (quant::looks_like_spec(name)) return quant::type_of_spec(name);
   if (const BlockType* type = quant::find_native_type(name)) return *type;
-  std::string known = "q4_g64, q4_g128, q6_g64, weights as in int4:g128:sym:f16, ";
+  if (const BlockType* type = quant::find_row_type(name)) return *type;
+  std::string known = "q4_g64, q4_g128, q6_g64, weights as in int4:g128:sym:f16 or int8:row, ";
   for (const BlockType* type : quant::all_block_types()) {
     if (type->encode == nullptr && !quant::can_fit(*type)) continue;
     if (type->name == name) return *type;
@@ -242,7 +293,7 @@ std::vector<const BlockType*> usual_candidates(bool native) {
 const BlockType* find_type_or_keep(std::string_view name) { return name == "keep" ? nullptr : &find_quantize_type(name); }
 
 const BlockType& usual_embedding(const BlockType& matrices) {
-  const bool native = quant::find_native_type(matrices.name) == &matrices;
+  const bool native = quant::find_native_type(matrices.name) == &matrices || quant::is_row_type(matrices);
   if (8 * static_cast<int>(matrices.block_bytes) >= 6 * matrices.block_elements) return matrices;
   return find_quantize_type(native ? "q6_g64" : "q6_k");
 }
@@ -252,6 +303,20 @@ TypeRule parse_type_rule(std::string_view text) {
   NIBBLE_CHECK(equals != std::string_view::npos && equals > 0 && std::count(text.begin(), text.end(), '*') <= 4, "type of tensors '", text,
                "': expected PATTERN=TYPE with at most four *, as in blk.*.ffn_down=q6_k");
   return {std::string(text.substr(0, equals)), find_type_or_keep(text.substr(equals + 1))};
+}
+
+TextCalibration calibrate_on_text(const std::string& from, const std::string& text, const CalibrateOptions& options,
+                                  const QuantizeStep& step, bool floats) {
+  LoadOptions load;
+  load.threads = options.threads;
+  load.floats = floats;
+  TextCalibration out;
+  out.model = Model::load(from, load);
+  out.tokens = out.model->tokenizer->encode(text, {.parse_special = false});
+  out.calibration = calibrate(out.model, out.tokens, options, [&](int chunk, int chunks) {
+    if (step) step("calibrating", chunk, chunks);
+  });
+  return out;
 }
 
 QuantizeReport plan_quantize(const std::string& from, const QuantizeOptions& options, const QuantizeStep& step) {

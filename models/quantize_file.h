@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -48,6 +49,7 @@ struct PlannedTensor {
   Shape shape;
   const quant::BlockType *from = nullptr, *to = nullptr;  ///< the same when it is kept
   bool matrix = false;
+  bool whole_rows = false;  ///< its blocks of a row have one scale
   uint64_t bytes_in = 0, bytes_out = 0;
 };
 
@@ -59,7 +61,8 @@ struct QuantizeReport {
   uint64_t bytes_in = 0, bytes_out = 0;   ///< of the files; planned: of the tensors
 };
 
-/// One of ours, by name or as in int4:g128:sym:f16 (quant/spec.h), or a type of GGUF that can be written. Throws Error naming it and the known ones.
+/// One of ours, by name or as in int4:g128:sym:f16 (quant/spec.h), also of a whole row (quant/row_types.h), or a type
+/// of GGUF that can be written. Throws Error naming it and the known ones.
 const quant::BlockType& find_quantize_type(std::string_view name);
 /// The same; "keep" is nullptr.
 const quant::BlockType* find_type_or_keep(std::string_view name);
@@ -72,6 +75,16 @@ TypeRule parse_type_rule(std::string_view text);
 
 /// Gets what is done, "calibrating" or a tensor's name, and how far it is.
 using QuantizeStep = std::function<void(std::string_view what, int done, int total)>;
+
+/// The inputs of a model's weights on a text.
+struct TextCalibration {
+  std::shared_ptr<const Model> model;
+  std::vector<int32_t> tokens;
+  Calibration calibration;
+};
+/// Loads the model; `floats`: LoadOptions::floats. Throws Error.
+TextCalibration calibrate_on_text(const std::string& from, const std::string& text, const CalibrateOptions& options,
+                                  const QuantizeStep& step, bool floats = false);
 
 /// What quantize_file would write.
 QuantizeReport plan_quantize(const std::string& from, const QuantizeOptions& options, const QuantizeStep& step = {});

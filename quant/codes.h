@@ -9,8 +9,9 @@
 
 namespace nibble::quant {
 
-/// The format of a layout of 2 to 8 bits in groups of 16 to 128, without codebook and sub-groups, or with a codebook of floats: those that checkpoints need
-/// but that have no line in the list are made of their layout. Throws Error for other layouts.
+/// The format of a layout of 1 to 8 bits in groups of 16 to 128, without codebook and sub-groups, or with a codebook of
+/// floats: those that checkpoints need but that have no line in the list are made of their layout. Throws Error for
+/// other layouts.
 const QuantFormat& format_of(const QuantLayout& layout);
 
 /// Rows as numbers, each array row after row; a group is one stored group of the format (PanelGeometry).
@@ -28,5 +29,9 @@ void pack_codes(const QuantFormat& format, const NumberedRows& in, int64_t n, in
 /// finite and scales beyond their type.
 void quantize_numbers(const QuantLayout& layout, const float* in, int64_t rows, int64_t k, uint8_t* codes, float* scales,
                       float* offsets);
+
+/// The code whose value times FloatBook::unit is nearest to x, of the two nearest the even one; never that of NaN or an
+/// infinity.
+uint8_t nearest_code(const FloatBook& book, float x);
 
 }  // namespace nibble::quant

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "quant/feedback.h"
 #include "quant/fit_group.h"
 #include "tensor/check.h"
 #include "tensor/dtype.h"
@@ -13,19 +14,13 @@ namespace nibble::quant {
 
 namespace {
 
-/// y -= factor * u
-__attribute__((target_clones("avx2", "default")))
-void subtract(float* y, const float* u, float factor, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) y[i] -= factor * u[i];
-}
-
 struct RowFitter {
   const BlockType& type;
   int64_t k;
   const InputStatistics& inputs;
   bool search;
   GroupFitter group{type.format->layout};
-  std::vector<float> importance = std::vector<float>(static_cast<size_t>(k), 1.0f);
+  std::vector<float> importance = importance_of(inputs, k);
   std::vector<float> row = std::vector<float>(static_cast<size_t>(k));
 
   double fit(const float* in, int64_t index, std::byte* blocks) {
@@ -41,7 +36,8 @@ struct RowFitter {
         block.codes[j] = group.code(x[j], s.scale, s.minimum);
         const float error = x[j] - group.value(block.codes[j], s.scale, s.minimum);
         if (inputs.feedback.empty()) cost += double{error} * double{error} * (inputs.squares.empty() ? 1 : double{inputs.squares[begin + j]});
-        else cost += feed_back(begin + j, error);
+        else
+          cost += feed_back(inputs, begin + j, error, row);
       }
       type.write(block, blocks);
     }
@@ -60,30 +56,18 @@ struct RowFitter {
     std::vector<BlockCodes> all(static_cast<size_t>(k / type.block_elements));
     for (size_t b = 0; b < all.size(); ++b)
       fit_scales(type, group, in + b * static_cast<size_t>(type.block_elements), importance.data() + b * static_cast<size_t>(type.block_elements), search, all[b]);
-    for (int64_t p = 0; p < k; ++p) row[static_cast<size_t>(p)] = in[inputs.order[static_cast<size_t>(p)]];
-    double cost = 0;
-    for (int64_t p = 0; p < k; ++p) {
-      const int64_t at = inputs.order[static_cast<size_t>(p)];
+    const double cost = round_in_order(inputs, in, k, row, [&](int64_t at, float x) {
       BlockCodes& block = all[static_cast<size_t>(at / type.block_elements)];
       const auto j = static_cast<int>(at % type.block_elements);
       const GroupFit s = scale_of(block, j, index, at - j);
-      const float x = row[static_cast<size_t>(p)];
       block.codes[j] = group.code(x, s.scale, s.minimum);
-      cost += feed_back(p, x - group.value(block.codes[j], s.scale, s.minimum));
-    }
+      return x - group.value(block.codes[j], s.scale, s.minimum);
+    });
     for (const BlockCodes& block : all) {
       type.write(block, blocks);
       blocks += type.block_bytes;
     }
     return cost;
-  }
-
-  /// What weight `at` is short of is made good by those behind it, but for the cost that is returned.
-  double feed_back(int64_t at, float error) {
-    const float* u = inputs.feedback.data() + at * k;
-    const float factor = error / u[at];
-    subtract(row.data() + at + 1, u + at + 1, factor, k - at - 1);
-    return double{factor} * double{factor};
   }
 };
 
@@ -121,7 +105,10 @@ bool cholesky(std::vector<double>& a, int64_t k) {
 
 }  // namespace
 
-bool can_fit(const BlockType& type) { return type.write != nullptr || (type.block_elements == 1 && type.encode != nullptr); }
+bool can_fit(const BlockType& type) {
+  if (type.block_elements == 1) return type.encode != nullptr;
+  return type.write != nullptr && float_book(type.format->layout.codebook) == nullptr;
+}
 
 double fit_rows(const BlockType& type, const float* in, int64_t rows, int64_t k, const InputStatistics& inputs,
               std::byte* blocks, bool search) {
@@ -129,19 +116,9 @@ double fit_rows(const BlockType& type, const float* in, int64_t rows, int64_t k,
   NIBBLE_CHECK(k % type.block_elements == 0, "rows of ", k, " weights of type ", type.name, ": expected a multiple of ",
                type.block_elements);
   const auto size = static_cast<size_t>(k);
-  NIBBLE_CHECK((inputs.squares.empty() || inputs.squares.size() == size) &&
-                   (inputs.feedback.empty() || inputs.feedback.size() == size * size) &&
-                   (inputs.order.empty() || (inputs.order.size() == size && !inputs.feedback.empty())),
-               "statistics of ", inputs.squares.size(), " inputs for rows of ", k, " weights");
+  check_inputs(inputs, k);
   if (type.write == nullptr) return convert(type, in, rows * k, k, inputs, blocks);
   RowFitter fitter{.type = type, .k = k, .inputs = inputs, .search = search};
-  if (!inputs.squares.empty()) {
-    double mean = 0;
-    for (float square : inputs.squares) mean += square / static_cast<double>(k);
-    // inputs that never came in the calibration text still count a little
-    for (size_t j = 0; j < size; ++j)
-      fitter.importance[j] = mean > 0 ? static_cast<float>(inputs.squares[j] / mean + 1e-3) : 1.0f;
-  }
   const size_t row_bytes = size / static_cast<size_t>(type.block_elements) * type.block_bytes;
   double cost = 0;
   for (int64_t r = 0; r < rows; ++r, in += k, blocks += row_bytes) {

@@ -64,14 +64,15 @@ class BlockFitter {
   bool has_minimum() const { return layout_.zero_point == ZeroPoint::minimum; }
 
   void set(int g, const GroupFit& fit) {
-    out_.scale[g] = rounded_to(layout_.scale, fit.scale);
+    out_.scale[g] = rounded_to(layout_.scale, type_.round_scale != nullptr ? type_.round_scale(fit.scale) : fit.scale);
     out_.minimum[g] = rounded_to(layout_.scale, fit.minimum);
   }
 
   /// Where codes are finer than scales, what was best may not be once it is rounded.
   void round_scale(int g, const GroupFit& fit, bool search) {
     set(g, fit);
-    if (!search || layout_.scale != DType::bf16) return;
+    const bool coarse = type_.round_scale != nullptr;
+    if (!search || (!coarse && layout_.scale != DType::bf16)) return;
     GroupFit best{.scale = out_.scale[g], .minimum = out_.minimum[g]};
     float error = group_error(g);
     const auto try_fit = [&](const GroupFit& other) {
@@ -80,8 +81,23 @@ class BlockFitter {
     };
     try_fit(fitter_.reach(x(g), h(g)));
     const GroupFit middle = best;
-    for (const float step : {-0x1p-8f, 0x1p-8f}) try_fit({.scale = middle.scale * (1 + step), .minimum = middle.minimum});
+    const float step = coarse ? 0x1p-4f : 0x1p-8f;
+    for (const float part : {1 - step, 1 + step, 1 + 2 * step}) {
+      if (!coarse && part > 1 + step) continue;
+      const GroupFit other{.scale = middle.scale * part, .minimum = middle.minimum};
+      try_fit(other);
+      if (coarse && has_minimum())
+        try_fit({.scale = other.scale, .minimum = minimum_for(g, out_.scale[g], other.minimum)});
+    }
     set(g, best);
+  }
+
+  /// The best minimum for a scale and the codes that it gives with `minimum`.
+  float minimum_for(int g, float scale, float minimum) const {
+    const GroupSums s = fitter_.sums(x(g), h(g), scale, minimum);
+    float hx = 0, hs = 0;
+    for (int j = 0; j < layout_.group; ++j) hs += h(g)[j], hx += h(g)[j] * x(g)[j];
+    return hs > 0 ? (hx - scale * s.q) / hs : minimum;
   }
 
   void choose_multipliers(const GroupFit* fits) {

@@ -118,15 +118,23 @@ struct BestFit {
   float gain = 0;  ///< taken off the sum of h x²
 };
 
-GroupFitter::GroupFitter(const QuantLayout& layout)
-    : layout_(layout), count_(layout.group), has_minimum_(layout.zero_point == ZeroPoint::minimum), below_zero_(layout.sub_groups != 0) {
+GroupFitter::GroupFitter(const QuantLayout& layout, int count)
+    : layout_(layout),
+      count_(count != 0 ? count : layout.group),
+      has_minimum_(layout.zero_point == ZeroPoint::minimum),
+      below_zero_(layout.sub_groups != 0),
+      positive_(float_book(layout.codebook) != nullptr) {
   const int codes = 1 << layout.bits;
   // the more codes the less is gained by cutting off what is rare
   widest_ = layout.bits <= 4 ? 0.75f : layout.bits <= 6 ? 0.85f : 0.95f;
   narrowest_ = layout.bits <= 4 ? 1.65f : layout.bits <= 6 ? 1.3f : 1.05f;
   if (layout.codebook != 0) {
-    const auto book = panel_codebook(layout.codebook).codes();
-    levels_ = static_cast<int>(book.size());
+    const FloatBook* floats = float_book(layout.codebook);
+    levels_ = 1 << layout.bits;
+    float book[16];
+    for (int i = 0; i < levels_; ++i)
+      book[i] = floats != nullptr ? floats->value(static_cast<unsigned>(i)) * floats->unit
+                                  : static_cast<float>(panel_codebook(layout.codebook).values[i]);
     std::iota(level_code_, level_code_ + levels_, uint8_t{0});
     std::stable_sort(level_code_, level_code_ + levels_, [&](uint8_t a, uint8_t b) { return book[a] < book[b]; });
     for (int i = 0; i < levels_; ++i) level_[i] = book[level_code_[i]];
@@ -167,7 +175,9 @@ uint8_t GroupFitter::code(float x, float scale, float minimum) const {
 
 float GroupFitter::value(uint8_t code, float scale, float minimum) const {
   if (has_minimum_) return scale * static_cast<float>(code) + minimum;
-  return scale * static_cast<float>(panel_number(layout_, code));
+  const FloatBook* floats = float_book(layout_.codebook);
+  return scale *
+         (floats != nullptr ? floats->value(code) * floats->unit : static_cast<float>(panel_number(layout_, code)));
 }
 
 /// The best scale and minimum for the codes that an inverse scale gives.
@@ -202,7 +212,7 @@ GroupFit GroupFitter::search_symmetric(const float* x, const float* h) const {
   for (int j = 0; j < count_; ++j) peak = std::max(peak, std::fabs(x[j]));
   if (peak == 0) return {};
   constexpr int steps = 24;
-  const bool alike = low_ == -high_ && levels_ == 0;  // then the sign of the scale makes no difference
+  const bool alike = positive_ || (low_ == -high_ && levels_ == 0);  // then the sign of the scale makes no difference
   BestFit best;
   const auto try_part = [&](float part) {
     const float inverse = std::max(-low_, high_) * part / peak;
@@ -251,7 +261,8 @@ GroupFit GroupFitter::reach(const float* x, const float* h) const {
     fit.minimum = range.low;
     fit.scale = (range.high - range.low) / high_;
   } else {
-    const float peak = std::fabs(range.low) >= std::fabs(range.high) ? range.low : range.high;
+    const float end = std::fabs(range.low) >= std::fabs(range.high) ? range.low : range.high,
+                peak = positive_ ? std::fabs(end) : end;
     fit.scale = -low_ > high_ ? peak / low_ : peak / high_;
   }
   const GroupSums s = sums(x, h, fit.scale, fit.minimum);

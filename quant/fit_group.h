@@ -20,11 +20,12 @@ struct GroupFit {
 
 struct BestFit;
 
-/// A group against the numbers that codes of a layout stand for. h and x have `group` elements, a multiple of 8.
+/// A group against the numbers that codes of a layout stand for. h and x have as many elements as a group.
 class GroupFitter {
  public:
   /// Minima are kept from rising above 0 where they are stored as multiples of a negative number.
-  explicit GroupFitter(const QuantLayout& layout);
+  /// Not for books of floats of 8 bits. `count`: weights in a group, a multiple of 8; 0: layout.group.
+  explicit GroupFitter(const QuantLayout& layout, int count = 0);
 
   /// The scale and minimum with the least weighted error that a search over candidates finds; not rounded.
   GroupFit search(const float* x, const float* h) const;
@@ -46,7 +47,7 @@ class GroupFitter {
 
   QuantLayout layout_;
   int count_;
-  bool has_minimum_, below_zero_;
+  bool has_minimum_, below_zero_, positive_;  ///< positive_: a book of floats, whose scales have no sign
   float low_ = 0, high_ = 0;        ///< numbers that codes stand for
   float narrowest_, widest_;        ///< steps to try, as shares of the one that reaches the peak
   int levels_ = 0;                  ///< of a codebook; 0: numbers are evenly spaced

@@ -34,7 +34,7 @@ struct MadeFormats {
 
   MadeFormats() {
     std::vector<QuantLayout> layouts;
-    for (const int bits : {2, 3, 4, 5, 6, 7, 8})
+    for (const int bits : {1, 2, 3, 4, 5, 6, 7, 8})
       for (const int group : {16, 32, 64, 128})
         for (const ZeroPoint zero : {ZeroPoint::symmetric, ZeroPoint::minimum, ZeroPoint::integer})
           for (const DType scale : {DType::f16, DType::bf16, DType::f32})
@@ -73,8 +73,8 @@ const QuantFormat& format_of(const QuantLayout& layout) {
   for (const QuantFormat& format : made_formats()) {
     if (format.layout == layout) return format;
   }
-  fail("weight layout: expected 2 to 8 bits in groups of 16, 32, 64 or 128, or a codebook of floats, found ", int{layout.bits}, " bits in groups of ",
-       layout.group);
+  fail("weight layout: expected 1 to 8 bits in groups of 16, 32, 64 or 128, or a codebook of floats, found ",
+       int{layout.bits}, " bits in groups of ", layout.group);
 }
 
 std::span<const QuantFormat* const> all_formats() { return format_list; }

@@ -65,6 +65,8 @@ struct BlockType {
   /// search over codes and scales is made for the type (quant/fit.h).
   void (*write)(const struct BlockCodes& in, std::byte* block) = nullptr;
   int multiplier_low = 0, multiplier_high = 0;  ///< with sub_groups: of a group's multipliers
+  /// The nearest scale that a block can hold, where those of format->layout.scale are finer; null: they are not.
+  float (*round_scale)(float) = nullptr;
 };
 
 /// One decoded block, ready for the packer. Only the fields that the format's layout has are set.

@@ -105,23 +105,6 @@ struct SortedBook {
   }
 };
 
-/// Of the two nearest the one with the even code.
-uint8_t nearest_float(const FloatBook& book, float x) {
-  static const std::vector<SortedBook> sorted = [] {
-    std::vector<SortedBook> all;
-    for (int i = books::nf4_float; i <= books::e5m2; ++i) all.emplace_back(*float_book(i));
-    return all;
-  }();
-  const auto& values = sorted[static_cast<size_t>(&book - float_book(books::nf4_float))].values;
-  const auto above = std::lower_bound(values.begin(), values.end(), std::pair{x, uint8_t{0}});
-  if (above == values.begin()) return above->second;
-  if (above == values.end()) return values.back().second;
-  const auto below = above - 1;
-  const float up = above->first - x, down = x - below->first;
-  if (up != down) return up < down ? above->second : below->second;
-  return above->second % 2 == 0 ? above->second : below->second;
-}
-
 /// The values of a book from `-low` to `high`, and how far the nearest one is from the farther end.
 struct BookEnds {
   int low, high, gap;
@@ -170,7 +153,7 @@ GroupScale quantize_group(const QuantLayout& layout, const float* x, int count, 
   const int top = (1 << layout.bits) - 1, middle = 1 << (layout.bits - 1);
   if (const FloatBook* floats = float_book(layout.codebook)) {
     s.scale = rounded_to(layout.scale, std::max(std::fabs(range.low), std::fabs(range.high)) / floats->most);
-    for (int i = 0; i < count; ++i) codes[i] = nearest_float(*floats, s.scale != 0 ? x[i] / s.scale : 0.0f);
+    for (int i = 0; i < count; ++i) codes[i] = nearest_code(*floats, s.scale != 0 ? x[i] / s.scale : 0.0f);
     return s;
   }
   if (layout.codebook) {
@@ -257,6 +240,22 @@ struct Quantizer {
 };
 
 }  // namespace
+
+uint8_t nearest_code(const FloatBook& book, float x) {
+  static const std::vector<SortedBook> sorted = [] {
+    std::vector<SortedBook> all;
+    for (int i = books::nf4_float; i <= books::e5m2; ++i) all.emplace_back(*float_book(i));
+    return all;
+  }();
+  const auto& values = sorted[static_cast<size_t>(&book - float_book(books::nf4_float))].values;
+  const auto above = std::lower_bound(values.begin(), values.end(), std::pair{x, uint8_t{0}});
+  if (above == values.begin()) return above->second;
+  if (above == values.end()) return values.back().second;
+  const auto below = above - 1;
+  const float up = above->first - x, down = x - below->first;
+  if (up != down) return up < down ? above->second : below->second;
+  return above->second % 2 == 0 ? above->second : below->second;
+}
 
 void quantize_numbers(const QuantLayout& layout, const float* in, int64_t rows, int64_t k, uint8_t* codes, float* scales,
                       float* offsets) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <string>
 
+#include "quant/row_types.h"
 #include "tensor/check.h"
 
 namespace nibble::quant {
@@ -13,7 +14,7 @@ namespace {
 constexpr std::string_view weights[] = {"int1", "int2", "int3", "int4", "int5", "int6", "int7", "int8", "nf4", "fp4", "fp8_e4m3", "fp8_e5m2"};
 constexpr std::string_view group_names[] = {"g16", "g32", "g64", "g128", "row"};
 constexpr std::string_view signs[] = {"sym", "asym"};
-constexpr std::string_view scale_types[] = {"f16", "bf16", "f32"};
+constexpr std::string_view scale_types[] = {"f16", "bf16", "f32", "fp8"};
 
 template <size_t count>
 bool is_one_of(const std::string_view (&names)[count], std::string_view name) {
@@ -30,7 +31,7 @@ std::string list_of_parts() {
   add("[: group", group_names);
   add("] [:", signs);
   add("] [: scale", scale_types);
-  return out + "]; other scales are not among them";
+  return out + "]";
 }
 
 struct Parts {
@@ -55,6 +56,8 @@ Parts parts_of(std::string_view spec) {
   }
   if (parts.group.empty()) parts.group = parts.float8() ? "row" : "g64";
   NIBBLE_CHECK(parts.integer() || parts.sign == "sym", "weights '", spec, "': ", parts.weight, " has no asymmetric form");
+  NIBBLE_CHECK(!parts.float8() || parts.scale != "fp8", "weights '", spec,
+               "': floats of 8 bits have scales of f16, bf16 or f32");
   return parts;
 }
 
@@ -66,13 +69,11 @@ bool looks_like_spec(std::string_view name) {
 
 const BlockType& type_of_spec(std::string_view spec) {
   const Parts parts = parts_of(spec);
-  NIBBLE_CHECK(parts.group != "row", "weights '", spec, "': groups of a whole row, which FP8 has unless another is given, only stand in folders of safetensors: ",
-               list_of_parts());
   const std::string stem = parts.integer()  ? message("q", parts.weight.substr(3), parts.sign == "sym" ? "s" : "z")
                            : parts.float8() ? std::string(parts.weight.substr(4))
                                             : std::string(parts.weight);
   const std::string name = message(stem, "_", parts.group, parts.scale == "f16" ? "" : "_", parts.scale == "f16" ? "" : parts.scale);
-  const BlockType* type = find_native_type(name);
+  const BlockType* type = parts.group == "row" ? find_row_type(name) : find_native_type(name);
   NIBBLE_CHECK(type != nullptr, "weights '", spec, "': no type ", name, ": ", list_of_parts());
   return *type;
 }
@@ -81,6 +82,8 @@ QuantLayout layout_of_spec(std::string_view spec) {
   const Parts parts = parts_of(spec);
   QuantLayout layout{.group = 0, .bits = 4};
   if (parts.group != "row") layout.group = static_cast<uint16_t>(std::stoi(std::string(parts.group.substr(1))));
+  NIBBLE_CHECK(parts.scale != "fp8", "weights '", spec,
+               "': scales of fp8 only stand in GGUF files, in types of our own");
   layout.scale = parts.scale == "f16" ? DType::f16 : parts.scale == "bf16" ? DType::bf16 : DType::f32;
   if (parts.integer()) {
     layout.bits = static_cast<uint8_t>(parts.weight[3] - '0');
@@ -90,6 +93,18 @@ QuantLayout layout_of_spec(std::string_view spec) {
     if (parts.float8()) layout.bits = 8;
   }
   return layout;
+}
+
+std::string spec_of(const QuantLayout& layout) {
+  const FloatBook* book = float_book(layout.codebook);
+  std::string out = layout.codebook == books::nf4_float   ? "nf4"
+                    : layout.codebook == books::fp4_float ? "fp4"
+                    : book != nullptr                     ? message("fp8_", book->name)
+                    : layout.codebook != 0                ? std::string(panel_codebook(layout.codebook).name)
+                                                          : message("int", int{layout.bits});
+  out += layout.group != 0 ? message(":g", layout.group) : ":row";
+  if (layout.codebook == 0) out += layout.zero_point == ZeroPoint::symmetric ? ":sym" : ":asym";
+  return out + message(":", name(layout.scale));
 }
 
 }  // namespace nibble::quant

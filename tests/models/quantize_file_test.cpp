@@ -4,7 +4,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <filesystem>
+#include <set>
+#include <tuple>
 
 #include "models/generate.h"
 #include "models/io/gguf_writer.h"
@@ -164,6 +168,89 @@ TEST(QuantizeFile, CopiesEveryKeyAndByteAndSplitsAndMerges) {
   expect_same(in, Gguf::open(first));
   quantize_file(first, dir / "merged.gguf", {});
   EXPECT_EQ(test::read_file(dir / "merged.gguf"), test::read_file(dir / "out.gguf"));
+}
+
+std::vector<float> values_of(const Gguf& file, const GgufTensor& tensor) {
+  std::vector<float> values(static_cast<size_t>(tensor.shape.elements()));
+  quant::dequantize_blocks(*tensor.type, file.bytes(tensor).data(), tensor.shape.elements(), values.data());
+  return values;
+}
+
+TEST(QuantizeFile, WritesScalesOfEightBitsAndOfWholeRows) {
+  const Gguf before = Gguf::open(austen);
+  const std::string name = "blk.0.ffn_gate.weight";
+  const GgufTensor& source = *before.tensor(name);
+  const std::vector<float> want = values_of(before, source);
+  const int64_t k = source.shape[-1];
+  // The widest step as a part of the peak; its square over 12 is what rounding to nearest adds. Floats of 8 bits have
+  // steps of an eighth of the weight, or a quarter.
+  const std::pair<const char*, double> kinds[] = {
+      {"int8:g32:fp8", 1.0 / 127},    {"int4:g64:fp8", 1.0 / 7},   {"int3:g32:asym:fp8", 2.0 / 7},
+      {"nf4:g64:fp8", 0.304},         {"int8:row", 1.0 / 127},     {"int8:row:asym:bf16", 2.0 / 255},
+      {"int6:row:sym:fp8", 1.0 / 31}, {"nf4:row:f32", 0.304},      {"fp8_e4m3", 0.125},
+      {"fp8_e5m2:row:bf16", 0.25},    {"int5:g128:asym", 2.0 / 31}};
+  float peak = 0;
+  double sum = 0;
+  for (const float x : want) peak = std::max(peak, std::fabs(x)), sum += double{x} * double{x};
+  const double spread = double{peak} / std::sqrt(sum / static_cast<double>(want.size()));
+  for (const auto& [spec, step] : kinds) {
+    const test::TempDir dir;
+    // a scale of fp8 makes a step a sixteenth wider at most
+    const double bound = step * (spec[0] == 'f' ? 1 : spread) / std::sqrt(12) * 17 / 16;
+    QuantizeOptions options;
+    options.threads = 1;
+    options.matrices = &find_quantize_type(spec);
+    const QuantizeReport report = quantize_file(austen, dir / "out.gguf", options);
+    const Gguf after = Gguf::open(dir / "out.gguf");
+    const GgufTensor& tensor = *after.tensor(name);
+    const bool whole =
+        std::string_view(spec).find("row") != std::string_view::npos || std::string_view(spec) == "fp8_e4m3";
+    EXPECT_NE(quant::find_native_type(tensor.type->name), nullptr) << spec;
+    EXPECT_EQ(tensor.shape, source.shape);
+    const std::vector<float> got = values_of(after, tensor);
+    double error = 0, squares = 0;
+    for (size_t i = 0; i < got.size(); ++i)
+      error += std::pow(double{got[i]} - want[i], 2), squares += std::pow(double{want[i]}, 2);
+    EXPECT_LT(std::sqrt(error / squares), bound) << spec;
+    EXPECT_GT(report.squared_error, error) << spec << ": that of all matrices";
+    const auto blocks = after.bytes(tensor);
+    quant::BlockCodes first{}, other{};
+    std::set<float> scales;
+    for (int64_t j = 0; j < k; j += tensor.type->block_elements) {
+      tensor.type->decode(
+          blocks.data() + static_cast<size_t>(j / tensor.type->block_elements) * tensor.type->block_bytes, other);
+      if (j == 0) first = other;
+      scales.insert(other.scale[0]);
+      if (whole) {
+        EXPECT_EQ(other.minimum[0], first.minimum[0]) << spec;
+      }
+    }
+    EXPECT_EQ(scales.size() == 1, whole) << spec;
+    for (const PlannedTensor& t : plan_quantize(austen, options).tensors)
+      EXPECT_EQ(t.whole_rows, whole && t.from != t.to) << spec << ' ' << t.name;
+    Engine engine(Model::load(dir / "out.gguf"), {.threads = 1});
+    GenerateOptions generate;
+    generate.max_tokens = 1;
+    EXPECT_EQ(Session(engine).generate(engine.model().tokenizer->encode("It was"), generate).generated_tokens, 1)
+        << spec;
+  }
+}
+
+TEST(QuantizeFile, TakesSmallerGroupsWhereRowsDoNotDivide) {
+  const test::TempDir dir;
+  test::tiny_llama(160).save(dir / "model.gguf");
+  QuantizeOptions options;
+  for (const auto& [spec, wide, narrow] : {std::tuple{"int5:g128:asym", "q5z_g32", "q5z_g32"},
+                                           std::tuple{"int5:g64:sym:fp8", "q5s_g32_fp8", "q5s_g32_fp8"},
+                                           std::tuple{"int3:g16:bf16", "q3s_g16_bf16", "q3s_g16_bf16"}}) {
+    options.matrices = &find_quantize_type(spec);
+    const QuantizeReport plan = plan_quantize(dir / "model.gguf", options);
+    EXPECT_GT(plan.quantised, 0);
+    for (const PlannedTensor& t : plan.tensors)
+      if (t.matrix && t.name.starts_with("blk.")) {
+        EXPECT_EQ(t.to->name, t.shape[-1] == 160 ? wide : narrow) << t.name;
+      }
+  }
 }
 
 TEST(QuantizeFile, RefusesToOverwriteItsInput) {
