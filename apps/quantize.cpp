@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // nibble quantize: a model in fewer bits.
+#include <unistd.h>
+
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
-
 #include <cmath>
 #include <cstdio>
 #include <memory>
 #include <optional>
-
-#include <unistd.h>
 
 #include "apps/command.h"
 #include "apps/flags.h"
@@ -17,6 +16,7 @@
 #include "models/imatrix.h"
 #include "models/quantize_file.h"
 #include "models/quantize_folder.h"
+#include "quant/row_types.h"
 #include "tensor/check.h"
 
 namespace nibble::cli {
@@ -36,18 +36,27 @@ struct QuantizeFlags {
 
 double bits_per_weight(uint64_t bytes, double weights) { return weights > 0 ? 8 * static_cast<double>(bytes) / weights : 0; }
 
+void print_tensor(const std::string& name, const Shape& shape, const std::string& from, const std::string& to,
+                  uint64_t bytes) {
+  std::printf("%-40s %-16s %-8s -> %-8s %10s %7.3f bits\n", printable(name).c_str(), to_string(shape).c_str(),
+              from.c_str(), to.c_str(), human_bytes(bytes).c_str(),
+              bits_per_weight(bytes, static_cast<double>(shape.elements())));
+}
+
+void print_plan_sizes(size_t tensors, int quantised, int kept, uint64_t out, uint64_t in, double weights) {
+  std::printf("%zu tensors, %d matrices quantised, %d kept: %s, was %s; %.3f bits per weight\n", tensors, quantised,
+              kept, human_bytes(out).c_str(), human_bytes(in).c_str(), bits_per_weight(out, weights));
+}
+
 int print_plan(const QuantizeReport& plan) {
   double weights = 0;
   for (const models::PlannedTensor& t : plan.tensors) {
-    const auto count = static_cast<double>(t.shape.elements());
-    weights += count;
-    std::printf("%-40s %-16s %-8s -> %-8s %10s %7.3f bits\n", printable(t.name).c_str(), to_string(t.shape).c_str(),
-                std::string(t.from->name).c_str(), std::string(t.to->name).c_str(), human_bytes(t.bytes_out).c_str(),
-                bits_per_weight(t.bytes_out, count));
+    weights += static_cast<double>(t.shape.elements());
+    print_tensor(t.name, t.shape, std::string(t.from->name),
+                 std::string(t.to->name) + (t.whole_rows ? ", one scale a row" : ""), t.bytes_out);
   }
   if (plan.divergence > 0) std::printf("expected divergence of the predictions: %.4f\n", plan.divergence);
-  std::printf("%zu tensors, %d matrices quantised, %d kept: %s, was %s; %.3f bits per weight\n", plan.tensors.size(), plan.quantised,
-              plan.kept, human_bytes(plan.bytes_out).c_str(), human_bytes(plan.bytes_in).c_str(), bits_per_weight(plan.bytes_out, weights));
+  print_plan_sizes(plan.tensors.size(), plan.quantised, plan.kept, plan.bytes_out, plan.bytes_in, weights);
   return 0;
 }
 
@@ -79,13 +88,27 @@ void print_error(double squared_error, double squares) {
   if (squares > 0) std::printf("error of the weights: %.3f %%\n", 100 * std::sqrt(squared_error / squares));
 }
 
+void refuse_flags_of_auto(const QuantizeFlags& flags) {
+  NIBBLE_CHECK(flags.bits == 0 && flags.size.empty() && flags.types.empty() && !flags.native,
+               "--bits, --size, --types and --native belong to --type auto");
+}
+
 /// OUT is no GGUF file.
 int write_folder(const QuantizeFlags& flags) {
-  NIBBLE_CHECK(flags.text.empty() && flags.options.importance.empty() && flags.embedding.empty(), flags.to,
-               ": a folder is quantised without a text, an importance matrix and its embedding; expected a name that ends in .gguf");
+  NIBBLE_CHECK(flags.embedding.empty(), flags.to,
+               ": a folder keeps its embedding; expected no --embedding, or a name that ends in .gguf");
   NIBBLE_CHECK(flags.format != "auto", "--type auto: expected a name that ends in .gguf, found ", flags.to);
-  models::FolderOptions options{.matrices = models::folder_layout(flags.format), .rules = {}, .search = !flags.nearest, .threads = flags.options.threads};
+  refuse_flags_of_auto(flags);
+  models::FolderOptions options{.matrices = models::folder_layout(flags.format),
+                                .rules = {},
+                                .search = !flags.nearest,
+                                .threads = flags.options.threads,
+                                .split_bytes = 0,
+                                .calibration = {},
+                                .importance = flags.options.importance,
+                                .calibrate = flags.options.calibrate};
   if (!flags.split.empty()) options.split_bytes = parse_size(flags.split);
+  if (!flags.text.empty()) options.calibration = read_text(flags.text);
   std::vector<std::string> rules = flags.rules;
   if (!flags.output.empty()) rules.push_back("lm_head=" + flags.output);
   for (const std::string& rule : rules) {
@@ -95,6 +118,12 @@ int write_folder(const QuantizeFlags& flags) {
     options.rules.emplace_back(rule.substr(0, equals), type == "keep" ? std::nullopt : std::optional(models::folder_layout(type)));
   }
   const bool terminal = isatty(STDERR_FILENO) != 0;
+  if (flags.dry_run) {
+    const auto plan = models::plan_folder(flags.from, options);
+    for (const models::FolderTensor& t : plan.tensors) print_tensor(t.name, t.shape, t.from, t.to, t.bytes_out);
+    print_plan_sizes(plan.tensors.size(), plan.quantised, plan.kept, plan.bytes_out, plan.bytes_in, plan.weights);
+    return 0;
+  }
   const auto report = models::quantize_folder(flags.from, flags.to, options, terminal ? show_step : [](std::string_view, int, int) {});
   if (terminal) std::fputs("\r\033[K", stderr);
   print_sizes(flags.to, report.bytes_out, report.bytes_in, report.weights, report.quantised, report.kept);
@@ -109,14 +138,17 @@ models::AutoTypes automatic_types(const QuantizeFlags& flags) {
   if (flags.types.empty()) types.candidates = models::usual_candidates(flags.native);
   for (std::string_view rest = flags.types; !rest.empty();) {
     const size_t comma = rest.find(',');
-    types.candidates.push_back(&models::find_quantize_type(rest.substr(0, comma)));
+    const quant::BlockType& type = models::find_quantize_type(rest.substr(0, comma));
+    NIBBLE_CHECK(quant::can_fit(type) && !quant::is_row_type(type), "--types ", type.name,
+                 ": types that are measured have codes with scales of their own group");
+    types.candidates.push_back(&type);
     rest.remove_prefix(comma == std::string_view::npos ? rest.size() : comma + 1);
   }
   return types;
 }
 
 void choose_plain_types(const QuantizeFlags& flags, models::QuantizeOptions& options) {
-  NIBBLE_CHECK(flags.bits == 0 && flags.size.empty() && flags.types.empty() && !flags.native, "--bits, --size, --types and --native belong to --type auto");
+  refuse_flags_of_auto(flags);
   options.matrices = models::find_type_or_keep(flags.format);
   if (!flags.embedding.empty()) options.embedding = models::find_type_or_keep(flags.embedding);
   else if (options.matrices != nullptr) options.embedding = &models::usual_embedding(*options.matrices);
@@ -125,16 +157,16 @@ void choose_plain_types(const QuantizeFlags& flags, models::QuantizeOptions& opt
 
 int quantize(QuantizeFlags& flags) {
   load_plugins(flags.plugins);
-  if (!flags.dry_run && !flags.to.empty() && !flags.to.ends_with(".gguf")) return write_folder(flags);
   models::QuantizeOptions& options = flags.options;
+  options.calibrate.threads = options.threads;
+  // larger matrices of moments take too much memory and time
+  options.calibrate.feedback_inputs = flags.feedback ? 4096 : 0;
+  if (!flags.to.empty() && !flags.to.ends_with(".gguf")) return write_folder(flags);
   if (flags.format == "auto") options.automatic = automatic_types(flags);
   else choose_plain_types(flags, options);
   for (const std::string& rule : flags.rules) options.rules.push_back(models::parse_type_rule(rule));
   options.search = !flags.nearest;
   if (!flags.split.empty()) options.split_bytes = parse_size(flags.split);
-  options.calibrate.threads = options.threads;
-  // larger matrices of moments take too much memory and time
-  options.calibrate.feedback_inputs = flags.feedback ? 4096 : 0;
   NIBBLE_CHECK(flags.dry_run || !flags.to.empty(), "no file to write: expected IN OUT, or --dry-run");
   if (!flags.text.empty()) options.calibration = read_text(flags.text);
   const bool terminal = isatty(STDERR_FILENO) != 0;
@@ -185,9 +217,15 @@ void add_calibration_flags(CLI::App& app, models::CalibrateOptions& options) {
 Action setup_quantize(CLI::App& app) {
   auto flags = std::make_shared<QuantizeFlags>();
   app.add_option("in", flags->from, "GGUF file, the first shard of a split one, or a Hugging Face folder")->type_name("IN")->required();
-  app.add_option("out", flags->to, "GGUF file to write (ending in .gguf), or a folder of safetensors for compressed-tensors")->type_name("OUT");
-  app.add_option("--format,--type", flags->format, "Of the matrices: q4_g64, q4_g128, q6_g64, a type of GGUF as q4_k, int4:g128:sym:f16, keep: copy all, or auto: chosen for each by measuring")
-      ->type_name("TYPE")->capture_default_str();
+  app.add_option(
+         "out", flags->to,
+         "GGUF file to write (ending in .gguf), or a folder of safetensors for compressed-tensors or bitsandbytes")
+      ->type_name("OUT");
+  app.add_option("--format,--type", flags->format,
+                 "Of the matrices: q4_g64, q4_g128, q6_g64, a type of GGUF as q4_k, weights as int4:g128:sym:f16 or "
+                 "nf4, keep: copy all, or auto: chosen for each by measuring")
+      ->type_name("TYPE")
+      ->capture_default_str();
   app.add_option("--bits", flags->bits, "With auto: bits per weight at most, over all tensors")->type_name("BITS")->check(between(1, 32));
   app.add_option("--size", flags->size, "With auto: bytes of all tensors at most: 500M, 4G")->type_name("SIZE");
   app.add_option("--types", flags->types, "With auto: choose among these only: q4_k,q6_k,q8_0")->type_name("TYPE,...");

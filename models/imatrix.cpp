@@ -141,13 +141,17 @@ Imatrix make_imatrix(const Calibration& calibration, const ModelSource& model, c
   return out;
 }
 
+void check_imatrix_inputs(const std::string& tensor, size_t found, int64_t expected) {
+  NIBBLE_CHECK(static_cast<int64_t>(found) == expected, "importance matrix: tensor ", tensor, ": expected ", expected,
+               " inputs, found ", found);
+}
+
 Calibration use_imatrix(const Imatrix& imatrix, const ModelSource& model) {
   Calibration out;
   for (const SourceTensor& tensor : model.tensors) {
     const auto found = imatrix.squares.find(tensor.name);
     if (found == imatrix.squares.end() || tensor.weight.empty() || tensor.shape.rank() != 2) continue;
-    NIBBLE_CHECK(static_cast<int64_t>(found->second.size()) == tensor.shape[-1], "importance matrix: tensor ", tensor.name, ": expected ",
-                 tensor.shape[-1], " inputs, found ", found->second.size());
+    check_imatrix_inputs(tensor.name, found->second.size(), tensor.shape[-1]);
     out[tensor.weight] = std::make_shared<quant::InputStatistics>(quant::InputStatistics{.squares = found->second, .feedback = {}, .order = {}});
   }
   NIBBLE_CHECK(!out.empty(), "importance matrix: none of its tensors is one of the model's");

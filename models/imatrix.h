@@ -24,6 +24,8 @@ struct Imatrix {
   void write(const std::string& path) const;
 };
 
+/// Throws Error unless a matrix has as many inputs as the file says.
+void check_imatrix_inputs(const std::string& tensor, size_t found, int64_t expected);
 /// Of the model's own run on a text.
 Imatrix make_imatrix(const Calibration& calibration, const ModelSource& model, const CalibrateOptions& options, int chunks);
 /// Throws Error when it is another model's: no tensor of this one is in it, or one has other sizes.

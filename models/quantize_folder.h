@@ -1,45 +1,59 @@
 // SPDX-License-Identifier: Apache-2.0
-// A Hugging Face folder into another one whose linear layers are quantised, as compressed-tensors has them.
+// A Hugging Face folder into another one whose linear layers are quantised, as compressed-tensors or bitsandbytes has
+// them.
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "models/quantize_file.h"
 #include "tensor/packed.h"
 
 namespace nibble::models {
 
 struct FolderOptions {
-  /// Of the linear layers of the blocks, as quant::layout_of_spec has it: integers of 2 to 8 bits, or E4M3.
+  /// Of the linear layers of the blocks, as folder_layout has it.
   QuantLayout matrices;
-  /// Modules whose name matches (`*` any text, `?` any character) get this, or stay as they are; the first that matches. The
-  /// output matrix stays as it is unless one matches.
+  /// Modules whose name matches (`*` any text, `?` any character) get this, or stay as they are; the first that
+  /// matches. The output matrix stays as it is unless one matches.
   std::vector<std::pair<std::string, std::optional<QuantLayout>>> rules;
-  bool search = true;          ///< for the best scales of symmetric integers in groups; else from end to end
-  int threads = 0;             ///< 0: default_threads()
-  uint64_t split_bytes = 0;    ///< of tensors in a file at most, if they fit; 0: one file
+  bool search = true;            ///< for the best scales; else from end to end
+  int threads = 0;               ///< 0: default_threads()
+  uint64_t split_bytes = 0;      ///< of tensors in a file at most, if they fit; 0: one file
+  std::string calibration{};     ///< as in QuantizeOptions
+  std::string importance{};      ///< likewise
+  CalibrateOptions calibrate{};  ///< likewise
+};
+
+struct FolderTensor {
+  std::string name;
+  Shape shape;
+  std::string from, to;  ///< types; the same when it is kept
+  uint64_t bytes_in = 0, bytes_out = 0;
 };
 
 struct FolderReport {
+  std::vector<FolderTensor> tensors;
   int quantised = 0, kept = 0;            ///< linear layers
   double weights = 0;                     ///< of all tensors
   double squared_error = 0, squares = 0;  ///< sums over the weights of the quantised ones
-  uint64_t bytes_in = 0, bytes_out = 0;   ///< of the files of weights
+  uint64_t bytes_in = 0, bytes_out = 0;   ///< of the files of weights; planned: of the tensors
 };
 
-/// What a folder can have: "int4:g128:asym:bf16" (quant/spec.h), or a type of our own by name, as "q4_g128"; a minimum then becomes
-/// an integer zero point. Throws Error.
+/// What a folder can have: "int4:g128:asym:bf16" (quant/spec.h), or a type of our own by name, as "q4_g128"; a minimum
+/// then becomes an integer zero point. Integers and E4M3, or NF4 and FP4 with scales of f32. Throws Error.
 QuantLayout folder_layout(std::string_view name);
 
-/// Weights, config.json with its quantization_config, and the tokenizer's and other small files as they are. The folder `to`,
-/// which must not exist or be empty, appears when it is whole. Layers whose rows do not divide into groups are kept. Holds the largest
-/// tensor, as written. Throws Error. `step` gets a module's name and how far it is.
+/// Weights, config.json with its quantization_config, and the tokenizer's and other small files as they are. The folder
+/// `to`, which must not exist or be empty, appears when it is whole. Layers whose rows do not divide into groups are
+/// kept. Holds the largest tensor, as written. Throws Error.
 FolderReport quantize_folder(const std::string& from, const std::string& to, const FolderOptions& options,
-                             const std::function<void(std::string_view what, int done, int total)>& step = {});
+                             const QuantizeStep& step = {});
+/// What quantize_folder would write.
+FolderReport plan_folder(const std::string& from, const FolderOptions& options);
 
 }  // namespace nibble::models

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// Folders of quantised safetensors, read back by the loader of compressed-tensors.
+// Folders of quantised safetensors, read back by the loaders of compressed-tensors and bitsandbytes.
 #include "models/quantize_folder.h"
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <span>
 
 #include "models/generate.h"
+#include "models/imatrix.h"
 #include "models/io/checkpoint.h"
 #include "models/io/coded_matrix.h"
 #include "models/io/safetensors_writer.h"
@@ -83,16 +85,33 @@ TEST_F(QuantizeFolder, IsReadBackWithinHalfAStep) {
   const Checkpoint from = Checkpoint::open(source);
   const std::vector<float> want = values_of(from, module);
   // a step is 2 / 2^bits of a group's peak, its mean error a third of half of it; E4M3 rounds to 4 bits
-  const std::pair<const char*, double> kinds[] = {{"int4:g32:sym:f16", 0.16},   {"int4:g32:asym:bf16", 0.16}, {"int8:row:sym:f32", 0.012},  {"int3:g32:asym:f16", 0.36},
-                                                  {"int8:g32:asym:bf16", 0.012}, {"int6:row:asym:f32", 0.05},  {"fp8_e4m3:row:bf16", 0.04}, {"fp8_e4m3:g32:f32", 0.04}};
+  const std::pair<const char*, double> kinds[] = {{"int4:g32:sym:f16", 0.16},
+                                                  {"int4:g32:asym:bf16", 0.16},
+                                                  {"int8:row:sym:f32", 0.012},
+                                                  {"int3:g32:asym:f16", 0.36},
+                                                  {"int8:g32:asym:bf16", 0.012},
+                                                  {"int6:row:asym:f32", 0.05},
+                                                  {"fp8_e4m3:row:bf16", 0.04},
+                                                  {"fp8_e4m3:g32:f32", 0.04},
+                                                  // NF4's steps are at most 0.3 of the peak, FP4's a third
+                                                  {"nf4:g32", 0.16},
+                                                  {"fp4", 0.2},
+                                                  {"int1:g32:sym:f16", 1},
+                                                  {"int1:row:asym:f32", 1}};
   for (const auto& [spec, bound] : kinds) {
     fs::remove_all(dir / "out");
-      const FolderReport report = quantize_folder(source, dir / "out", {.matrices = folder_layout(spec), .rules = {}});
+    const FolderReport report = quantize_folder(source, dir / "out", {.matrices = folder_layout(spec), .rules = {}});
     EXPECT_EQ(report.kept, 1) << spec;  // the output matrix
     const Checkpoint out = Checkpoint::open(dir / "out");
     ASSERT_NE(out.tensor(module)->coded, nullptr) << spec;
     EXPECT_LT(error_of(values_of(out, module), want), bound) << spec;
     EXPECT_NEAR(std::sqrt(report.squared_error / report.squares), error_of(values_of(out, module), want), bound) << spec;
+    const FolderReport plan = plan_folder(source, {.matrices = folder_layout(spec), .rules = {}});
+    EXPECT_EQ(plan.quantised, report.quantised) << spec;
+    uint64_t bytes = 0;
+    for (const FolderTensor& t : plan.tensors) bytes += t.bytes_out;
+    EXPECT_EQ(bytes, plan.bytes_out) << spec;
+    EXPECT_TRUE(report.bytes_out > bytes && report.bytes_out < bytes + 8192) << spec << ": all but the header";
     EXPECT_EQ(values_of(out, "model.embed_tokens.weight"), values_of(from, "model.embed_tokens.weight"));
     EXPECT_EQ(logits_of(dir / "out").size(), logits_of(source).size()) << spec;
   }
@@ -121,6 +140,118 @@ TEST_F(QuantizeFolder, SplitsAndMixesTypes) {
   EXPECT_EQ(logits_of(dir / "out").size(), logits_of(source).size());
 }
 
+TEST_F(QuantizeFolder, WritesWhatBitsandbytesReads) {
+  const FolderOptions options{.matrices = folder_layout("nf4:g32"), .rules = {{"*.down_proj", std::nullopt}}};
+  quantize_folder(source, dir / "out", options);
+  const Checkpoint out = Checkpoint::open(dir / "out");
+  const CodedMatrix& matrix = *out.tensor(module)->coded;
+  EXPECT_EQ(matrix.codebook, books::nf4_float) << "its codes are kept";
+  EXPECT_EQ(matrix.group, 32);
+  EXPECT_EQ(out.tensor("model.layers.0.mlp.down_proj.weight")->coded, nullptr);
+  const auto config = nlohmann::json::parse(test::read_file(dir / "out/config.json"))["quantization_config"];
+  EXPECT_EQ(config["quant_method"], "bitsandbytes");
+  EXPECT_EQ(config["bnb_4bit_quant_type"], "nf4");
+  const auto kept = config["llm_int8_skip_modules"];
+  for (const char* name : {"lm_head", "model.layers.0.mlp.down_proj"})
+    EXPECT_NE(std::find(kept.begin(), kept.end(), name), kept.end()) << name;
+  EXPECT_EQ(std::find(kept.begin(), kept.end(), "model.layers.0.mlp.gate_proj"), kept.end());
+  try {
+    quantize_folder(source, dir / "mixed",
+                    {.matrices = folder_layout("nf4"), .rules = {{"*.v_proj", folder_layout("int8:row")}}});
+    ADD_FAILURE() << "a folder has one quant_method";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("expected all layers to have one type"), std::string::npos)
+        << error.what();
+  }
+}
+
+/// Letters, each a token.
+void write_tokenizer(const std::string& folder) {
+  nlohmann::json vocab;
+  for (int i = 0; i < 40; ++i) vocab[std::string(1, static_cast<char>(i < 26 ? 'a' + i : 'A' + i - 26))] = i;
+  const nlohmann::json none;
+  const nlohmann::json model = {
+      {"type", "BPE"}, {"unk_token", none}, {"vocab", vocab}, {"merges", nlohmann::json::array()}};
+  const nlohmann::json tokenizer = {{"version", "1.0"},       {"added_tokens", nlohmann::json::array()},
+                                    {"normalizer", none},     {"pre_tokenizer", none},
+                                    {"post_processor", none}, {"decoder", none},
+                                    {"model", model}};
+  test::write_file(folder + "/tokenizer.json", tokenizer.dump());
+}
+
+/// The mean square of the error of W x over the inputs x that the statistics are of: with their moments (U' U)^-1 it is
+/// |y|² where U' y is the error of a row.
+double product_error(const std::vector<float>& got, const std::vector<float>& want,
+                     const quant::InputStatistics& inputs) {
+  const size_t k = inputs.squares.size();
+  double sum = 0;
+  std::vector<double> y(k);
+  for (size_t row = 0; row < got.size(); row += k)
+    for (size_t i = 0; i < k; ++i) {
+      const size_t at = row + static_cast<size_t>(inputs.order[i]);
+      y[i] = double{got[at]} - want[at];
+      for (size_t p = 0; p < i; ++p) y[i] -= double{inputs.feedback[p * k + i]} * y[p];
+      y[i] /= double{inputs.feedback[i * k + i]};
+      sum += y[i] * y[i];
+    }
+  return sum;
+}
+
+TEST_F(QuantizeFolder, CalibratesOnAText) {
+  write_tokenizer(source);
+  std::string text;
+  for (int i = 0; i < 400; ++i) text += static_cast<char>('a' + i * i % 23);
+  const CalibrateOptions calibrate{.threads = 1, .context = 32, .chunks = 8, .feedback_inputs = 4096};
+  const auto known = calibrate_on_text(source, text, calibrate, {}).calibration;
+  const quant::InputStatistics& inputs = *known.find("blk.0.gate.weight")->second;
+  ASSERT_FALSE(inputs.feedback.empty());
+  const std::vector<float> want = values_of(Checkpoint::open(source), module);
+  for (const char* spec : {"int3:g32:asym:bf16", "int3:row", "nf4:g32", "fp8_e4m3"}) {
+    for (const char* name : {"plain", "one", "two"}) {
+      fs::remove_all(dir / name);
+      FolderOptions options{.matrices = folder_layout(spec), .rules = {}};
+      options.threads = std::string_view(name) == "two" ? 2 : 1;
+      if (std::string_view(name) != "plain") options.calibration = text, options.calibrate = calibrate;
+      quantize_folder(source, dir / name, options);
+    }
+    EXPECT_EQ(test::read_file(dir / "one/model.safetensors"), test::read_file(dir / "two/model.safetensors"))
+        << spec << ": whatever the threads";
+    const double plain = product_error(values_of(Checkpoint::open(dir / "plain"), module), want, inputs);
+    EXPECT_LT(product_error(values_of(Checkpoint::open(dir / "one"), module), want, inputs), 0.8 * plain) << spec;
+  }
+  EXPECT_TRUE(fs::exists(dir / "one/tokenizer.json"));
+}
+
+TEST_F(QuantizeFolder, SparesTheWeightsThatAnImportanceMatrixNames) {
+  Imatrix imatrix;
+  std::vector<float>& squares = imatrix.squares["blk.0.ffn_gate.weight"];
+  for (int i = 0; i < 64; ++i) squares.push_back(i % 8 == 0 ? 1000.0f : 1.0f);
+  imatrix.chunks = imatrix.chunk_tokens = 1;
+  imatrix.write(dir / "imatrix");
+  FolderOptions options{.matrices = folder_layout("int3:g32:asym:f16"), .rules = {}};
+  quantize_folder(source, dir / "plain", options);
+  options.importance = dir / "imatrix";
+  quantize_folder(source, dir / "out", options);
+  const std::vector<float> want = values_of(Checkpoint::open(source), module);
+  const auto weighted = [&](const std::string& path) {
+    const std::vector<float> got = values_of(Checkpoint::open(path), module);
+    double sum = 0;
+    for (size_t i = 0; i < got.size(); ++i)
+      sum += squares[i % 64] * (double{got[i]} - want[i]) * (double{got[i]} - want[i]);
+    return sum;
+  };
+  EXPECT_LT(weighted(dir / "out"), 0.8 * weighted(dir / "plain"));
+  const std::string other = "model.layers.0.mlp.up_proj.weight";
+  EXPECT_EQ(values_of(Checkpoint::open(dir / "out"), other), values_of(Checkpoint::open(dir / "plain"), other))
+      << "of which it says nothing";
+  squares.push_back(1);
+  imatrix.write(dir / "imatrix");
+  EXPECT_THROW(quantize_folder(source, dir / "bad", options), Error);
+  options.calibration = "abc";
+  EXPECT_THROW(quantize_folder(source, dir / "bad", options), Error);
+  EXPECT_FALSE(fs::exists(dir / "bad"));
+}
+
 TEST_F(QuantizeFolder, LeavesNothingBehindWhenItFails) {
   const auto refused = [&](const std::string& from, const std::string& to, const std::string& part) {
     try {
@@ -137,7 +268,9 @@ TEST_F(QuantizeFolder, LeavesNothingBehindWhenItFails) {
   refused(source, dir / "full", "new or empty");
   EXPECT_FALSE(fs::exists(dir / "out"));
   EXPECT_EQ(std::distance(fs::directory_iterator(dir / "."), fs::directory_iterator()), 2);  // "source" and "full"
-  for (const char* name : {"nf4", "int1", "q4_k", "int4:g48"}) EXPECT_THROW(folder_layout(name), Error) << name;
+  for (const char* name :
+       {"q4_k", "int4:g48", "int4:fp8", "q4s_g64_fp8", "fp8_e5m2", "nf4:row", "nf4:g16", "nf4:bf16", "fp4:g64:f16"})
+    EXPECT_THROW(folder_layout(name), Error) << name;
 }
 
 }  // namespace

@@ -25,8 +25,7 @@ void check(const Metadata& config) {
   for (const auto& [name, group] : groups->items()) {
     const std::string key = message(groups_key, ".", name, ".weights");
     if (config.find(key) == nullptr) continue;
-    const int64_t bits = config.need_int(key + ".num_bits", 1, 8);
-    NIBBLE_CHECK(bits > 1, config.file(), ": key '", printable(key), ".num_bits': expected 2 to 8, found ", bits);
+    config.need_int(key + ".num_bits", 1, 8);
   }
   const std::string sparsity = config.get_string("quantization_config.sparsity_config.format", "dense");
   NIBBLE_CHECK(sparsity == "dense", config.file(), ": key 'quantization_config.sparsity_config.format': expected dense, found '", printable(sparsity), "'");

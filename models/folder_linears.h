@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// The linear layers of a Hugging Face folder, and what each is to become. Internal to models/.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "models/calibrate.h"
+#include "models/imatrix.h"
+#include "models/io/checkpoint.h"
+#include "models/quantize_folder.h"
+
+namespace nibble::models {
+
+/// A matrix that a module of the kind Linear has.
+struct Linear {
+  const StoredTensor* weight = nullptr;
+  std::optional<QuantLayout> layout;  ///< nullopt: it is kept
+  std::string graph;                  ///< its name in the graph, or that of its first piece: "blk.0.q.weight"
+  std::string gguf;                   ///< its name in GGUF, if it has one there: "blk.0.attn_q.weight"
+  bool expert = false;                ///< sees inputs of its own
+  std::string name() const { return weight->name.substr(0, weight->name.rfind('.')); }
+};
+
+/// Weights that share a scale.
+inline int64_t group_of(const QuantLayout& layout, int64_t k) { return layout.group ? layout.group : k; }
+
+/// By name. Matrices of the embedding, of positions and of routers are none, nor are those whose rows are columns
+/// elsewhere.
+std::vector<Linear> find_linears(const Checkpoint& folder, const FolderOptions& options);
+
+/// What is known of the inputs of each, by the weight's name. Of experts nothing: each sees inputs of its own.
+Calibration inputs_of(const std::vector<Linear>& linears, const Calibration& calibration);
+/// The same from a file. Throws Error when it is another model's: none of these is in it, or one has other sizes.
+Calibration inputs_of(const std::vector<Linear>& linears, const Imatrix& imatrix);
+
+}  // namespace nibble::models
