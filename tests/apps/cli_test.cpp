@@ -4,6 +4,7 @@
 
 #include <array>
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -134,6 +135,58 @@ TEST(Cli, PerplexityComparesAndChooses) {
   const Outcome hellaswag = nibble(common + " --hellaswag " + (dir / "tasks"));
   EXPECT_EQ(hellaswag.code, 0) << hellaswag.error;
   EXPECT_TRUE(contains(hellaswag.out, "1\t100.00000000%\t[20.6549%, 100.0000%]")) << hellaswag.out;
+}
+
+TEST(Cli, QuantizeChoosesTypesWithinAnAllowance) {
+  NIBBLE_NEED_TINY_MODEL();
+  test::TempDir dir;
+  std::string text;
+  for (int i = 0; i < 60; ++i)
+    text += "It is a truth universally acknowledged, that a single man must be in want of a wife. ";
+  test::write_file(dir / "text", text);
+  const std::string out = dir / "out.gguf", calibrate = " --calibrate " + (dir / "text") + " --chunks 1 -t 1";
+  const std::string common = "quantize " + model + " " + out + " --type auto";
+  const Outcome chosen = nibble(common + " --bits 6 --types q4_0,q8_0,q5_0" + calibrate);
+  EXPECT_EQ(chosen.code, 0) << chosen.error;
+  EXPECT_TRUE(contains(chosen.out, "expected divergence of the predictions: ")) << chosen.out;
+  const auto inspected = nlohmann::json::parse(nibble("inspect --json --tensors -m " + out).out);
+  double bits = 0, weights = 0;
+  for (const auto& tensor : inspected["tensors"]) {
+    double count = 1;
+    for (const int size : tensor["shape"]) count *= size;
+    const std::string type = tensor["type"];
+    const std::map<std::string, double> sizes = {{"q4_0", 4.5}, {"q5_0", 5.5}, {"q8_0", 8.5}, {"f16", 16}, {"f32", 32}};
+    ASSERT_TRUE(sizes.contains(type)) << type;
+    bits += sizes.at(type) * count;
+    weights += count;
+  }
+  EXPECT_LE(bits, 6 * weights) << "no more than was allowed";
+  EXPECT_GT(bits, 4.5 * weights);
+  const Outcome planned = nibble(common + " --bits 6 --types q4_0,q8_0,q5_0 --dry-run" + calibrate);
+  EXPECT_EQ(planned.code, 0) << planned.error;
+  EXPECT_TRUE(contains(planned.out, " bits per weight")) << planned.out;
+  const auto refused = [&](const std::string& arguments, int code, const std::string& part) {
+    const Outcome failed = nibble(arguments);
+    EXPECT_EQ(failed.code, code) << arguments << ": " << failed.error;
+    EXPECT_TRUE(contains(failed.error, part)) << arguments << ": " << failed.error;
+    EXPECT_EQ(failed.error.find('\n'), failed.error.size() - 1) << failed.error;
+  };
+  refused(common + calibrate, 1, "expected either --bits or --size");
+  refused(common + " --bits 6 --size 1M" + calibrate, 1, "expected either --bits or --size");
+  refused(common + " --bits 6", 1, "expected a text to calibrate with");
+  refused(common + " --bits 6 --embedding q8_0" + calibrate, 1, "--tensor-type NAME=TYPE");
+  refused(common + " --bits 6 --types q4_0,q9" + calibrate, 1, "can't quantise to 'q9'");
+  refused(common + " --bits 6 --types int8:row" + calibrate, 1, "--types q8s_row");
+  refused(common + " --bits 1 --types q4_0" + calibrate, 1, "the smallest take");
+  refused(common + " --bits many" + calibrate, 2, "--bits");
+  refused(common + " --size 5X" + calibrate, 1, "500M or 4G");
+  refused("quantize " + model + " " + (dir / "folder") + " --type auto --bits 6" + calibrate, 1,
+          "expected a name that ends in .gguf");
+  refused("quantize " + model + " " + out + " --type q4_0 --bits 6", 1, "belong to --type auto");
+  refused("quantize " + model + " " + out + " --feedback", 2, "--calibrate");
+  refused("quantize " + model + " " + out + " --imatrix a --calibrate b", 2, "--calibrate");
+  refused("quantize " + model + " " + (dir / "folder") + " --type int4", 1, "expected a Hugging Face folder");
+  EXPECT_FALSE(std::filesystem::exists(dir / "folder"));
 }
 
 TEST(Cli, NamesFromFilesCannotSteerTheTerminal) {
