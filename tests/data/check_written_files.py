@@ -76,7 +76,7 @@ def main(source, written):
         import transformers
 
         tokens = torch.arange(24)[None] * 7 % 40 + 3
-        logits = lambda path: transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)(tokens).logits.detach().numpy()
+        logits = lambda path: transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)(tokens).logits.detach().float().numpy()
         try:
             print(f"logits of transformers: {distance(logits(written), logits(source)):.5f}")
         except RuntimeError as error:
