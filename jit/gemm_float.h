@@ -3,7 +3,8 @@
 // fma(a[k], b[k], c) with k rising, so neither tile, instruction set nor a cut along k changes a bit.
 // With i8 columns both sides come in pairs of k: A holds two int16, B two int8 codes of each column. Their sum s over all k
 // is an exact int32 (the caller sees to it that it fits), worth C = (s * row scale) * column scale, or, accumulating,
-// C = fma(s, row scale, C).
+// C = fma(s, row scale, C). i32 columns are such codes widened: two int16 in 32 bits.
+// B may lie in several pieces along k: the result is that of one B.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +16,12 @@
 #include "tensor/dtype.h"
 
 namespace nibble::jit {
+
+/// Read by the generated code, as GemmFloatArgs is. What follows B along k; A's rows go on.
+struct GemmFloatPiece {
+  int64_t offset;        ///< from GemmFloatArgs::b, bytes
+  int64_t k, ahead;      ///< as k and b_ahead there
+};
 
 /// Read by the generated code: field order matters. Strides in bytes.
 struct GemmFloatArgs {
@@ -30,16 +37,20 @@ struct GemmFloatArgs {
   int64_t accumulate;    ///< 0: C starts at zero
   const float* row_scales = nullptr;     ///< i8: one per row of A
   const float* column_scales = nullptr;  ///< i8, not accumulating: one per column
+  const GemmFloatPiece* pieces = nullptr;
+  int64_t piece_count = 0;
+  int64_t tiles = 1;  ///< of the kernel's rows, below each other; with more than one a, c, row_scales and tiles change
 };
 
 /// All that the emitted bytes depend on.
 struct GemmFloatKey {
   Isa isa = Isa::avx2;  ///< avx2 or avx512vnni
-  DType b = DType::f16;
+  DType b = DType::f16;  ///< f32, f16, bf16, i8 or i32
   uint8_t rows = 1, panels = 1;
   bool operator==(const GemmFloatKey&) const = default;
 };
-std::string name(const GemmFloatKey& key);  ///< "gemm_f32_f16_f32_6x16x1_avx2", "gemm_i16_i8_f32_6x16x1_avx2"
+std::string name(
+    const GemmFloatKey& key);  ///< "gemm_f32_f16_f32_6x16x1_avx2", "gemm_i16_i8_f32_6x16x1_avx2"; i32 is called i16
 /// From the process's cache. Throws Error when the registers don't suffice. Thread safe.
 const Code& gemm_float(const GemmFloatKey& key);
 /// Everything that GemmFloat uses; nothing for instruction sets without kernels of their own.
@@ -55,11 +66,12 @@ class GemmFloat {
   int rows_per_tile() const { return rows_; }
   /// Panels that the widest kernel for this many rows takes at once.
   int panels_per_tile(int rows) const;
-  /// args.a, .b and .c at the first row and panel.
+  /// args.a, .b and .c at the first row and panel; tiles are set here.
   void run(GemmFloatArgs args, int64_t rows, int64_t panels) const;
 
  private:
-  void run_rows(GemmFloatArgs args, int rows, int64_t panels) const;
+  /// Leaves args at the rows below.
+  void run_tiles(GemmFloatArgs& args, int rows, int64_t tiles, int64_t panels) const;
   int rows_ = 0;
   const Code* code_[max_rows + 1][max_panels + 1] = {};
 };

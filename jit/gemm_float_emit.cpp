@@ -3,7 +3,7 @@
 //   avx2     ymm0-11 sums, row-major | ymm12-13 the two halves of a panel | ymm14-15 broadcast a
 //   avx512   zmm0-23 sums, row-major | zmm24-27 one panel each            | a by {1to16}
 //   rsi, rcx, r8, r9: rows 0, 3, 6, 9 of A | rdx its stride | r10 B | r11, rax, rbx: its k, panel and 3-panel strides | r12 k
-//   r13 the distance to prefetch
+//   r13 the distance to prefetch | r14, r15 the next piece of B, how many are left
 // Inner loop, avx2 f16 2x16:
 //   vcvtph2ps ymm12,[r10]; vcvtph2ps ymm13,[r10+16]; add r10,r11
 //   vbroadcastss ymm14,[rsi]; vfmadd231ps ymm0,ymm12,ymm14; vfmadd231ps ymm1,ymm13,ymm14
@@ -24,9 +24,12 @@ class GemmFloatEmitter : public Generator {
 
   Code emit() {
     prologue();
+    Xbyak::Label tile;
+    L(tile);
     load_or_clear_sums();
     load_pointers();
-    Xbyak::Label loop, tail, tail_loop, done;
+    Xbyak::Label piece, loop, tail, tail_loop, done, end;
+    L(piece);
     sub(r12, unroll);
     jl(tail, T_NEAR);
     align(32);
@@ -44,7 +47,13 @@ class GemmFloatEmitter : public Generator {
     dec(r12);
     jnz(tail_loop, T_NEAR);
     L(done);
+    dec(r15);
+    js(end, T_NEAR);
+    next_piece();
+    jmp(piece, T_NEAR);
+    L(end);
     store_sums();
+    next_tile(tile);
     epilogue();
     return finish(name(key_));
   }
@@ -52,7 +61,7 @@ class GemmFloatEmitter : public Generator {
  private:
   static constexpr int unroll = 4;
 
-  bool codes() const { return key_.b == DType::i8; }
+  bool codes() const { return key_.b == DType::i8 || key_.b == DType::i32; }
 
   Xbyak::Xmm sum(int row, int panel, int v) const { return vec((row * key_.panels + panel) * vectors_ + v); }
 
@@ -135,6 +144,32 @@ class GemmFloatEmitter : public Generator {
     if (key_.panels > 3) lea(rbx, ptr[rax + rax * 2]);
     mov(r12, arg(rdi, &GemmFloatArgs::k));
     mov(r13, arg(rdi, &GemmFloatArgs::b_ahead));
+    mov(r14, arg(rdi, &GemmFloatArgs::pieces));
+    mov(r15, arg(rdi, &GemmFloatArgs::piece_count));
+  }
+  void next_piece() {
+    mov(r10, arg(rdi, &GemmFloatArgs::b));
+    add(r10, arg(r14, &GemmFloatPiece::offset));
+    mov(r12, arg(r14, &GemmFloatPiece::k));
+    mov(r13, arg(r14, &GemmFloatPiece::ahead));
+    add(r14, static_cast<int>(sizeof(GemmFloatPiece)));
+  }
+  void next_tile(Xbyak::Label& tile) {
+    Xbyak::Label last;
+    mov(rax, arg(rdi, &GemmFloatArgs::tiles));
+    dec(rax);
+    jz(last, T_NEAR);
+    mov(arg(rdi, &GemmFloatArgs::tiles), rax);
+    imul(rax, arg(rdi, &GemmFloatArgs::a_stride), key_.rows);
+    add(arg(rdi, &GemmFloatArgs::a), rax);
+    imul(rax, arg(rdi, &GemmFloatArgs::c_stride), key_.rows);
+    add(arg(rdi, &GemmFloatArgs::c), rax);
+    if (codes()) {
+      mov(rax, 4 * key_.rows);
+      add(arg(rdi, &GemmFloatArgs::row_scales), rax);
+    }
+    jmp(tile, T_NEAR);
+    L(last);
   }
   void advance_a(int bytes) {
     const Xbyak::Reg64 rows[] = {rsi, rcx, r8, r9};
@@ -153,9 +188,9 @@ class GemmFloatEmitter : public Generator {
     return r10 + rax * panel;
   }
   void load_b(const Xbyak::Xmm& x, int panel, int v) {
-    const int element = codes() ? 2 : static_cast<int>(element_bytes(key_.b));
+    const int element = key_.b == DType::i8 ? 2 : static_cast<int>(element_bytes(key_.b));
     const Xbyak::RegExp at = b_panel(panel) + v * vector_floats() * element;
-    if (key_.b == DType::f32) {
+    if (element == 4) {
       vmovups(x, ptr[at]);
     } else if (key_.b == DType::f16) {
       if (evex()) vcvtph2ps(Xbyak::Zmm(x.getIdx()), yword[at]);

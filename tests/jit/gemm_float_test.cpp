@@ -57,15 +57,24 @@ void check(const jit::GemmFloatKey& key, const jit::Code& code, int64_t k, bool 
                               message(code.name(), " k ", k), random.seed()));
 }
 
-/// Pairs of int16 times pairs of int8, of `panels` panels of `k` pairs; codes(args) does the work.
+/// Pairs of int16 times pairs of int8, widened where `type` is i32, of `panels` panels of `k` pairs; run(args) does the
+/// work.
 template <class Run>
-void check_codes(int64_t rows, int64_t panels, int64_t k, bool accumulate, Run run, const std::string& what) {
+void check_codes(DType type, int64_t rows, int64_t panels, int64_t k, bool accumulate, Run run,
+                 const std::string& what) {
   const int64_t columns = 16 * panels;
   test::Random random(static_cast<uint64_t>(k) + 7);
-  test::Guarded a(static_cast<size_t>(rows * k) * 4), b(static_cast<size_t>(panels * k * 32)), c(static_cast<size_t>(rows * columns) * 4),
-      row_scales(static_cast<size_t>(rows) * 4), column_scales(static_cast<size_t>(columns) * 4);
+  const int64_t pair = type == DType::i8 ? 2 : 4;
+  test::Guarded a(static_cast<size_t>(rows * k) * 4), b(static_cast<size_t>(panels * k * 16 * pair)),
+      c(static_cast<size_t>(rows * columns) * 4), row_scales(static_cast<size_t>(rows) * 4),
+      column_scales(static_cast<size_t>(columns) * 4);
   for (int64_t i = 0; i < rows * k * 2; ++i) a.as<int16_t>()[i] = static_cast<int16_t>(std::lround(random.uniform() * 32767));
-  for (int64_t i = 0; i < panels * k * 32; ++i) b.as<int8_t>()[i] = static_cast<int8_t>(std::lround(random.uniform() * 127));
+  std::vector<int8_t> codes;
+  for (int64_t i = 0; i < panels * k * 32; ++i) {
+    codes.push_back(static_cast<int8_t>(std::lround(random.uniform() * 127)));
+    if (type == DType::i8) b.as<int8_t>()[i] = codes.back();
+    else b.as<int16_t>()[i] = codes.back();
+  }
   for (int64_t r = 0; r < rows; ++r) row_scales.as<float>()[r] = random.uniform();
   for (int64_t j = 0; j < columns; ++j) column_scales.as<float>()[j] = random.uniform();
   std::vector<float> want;
@@ -73,16 +82,26 @@ void check_codes(int64_t rows, int64_t panels, int64_t k, bool accumulate, Run r
     for (int64_t j = 0; j < columns; ++j) {
       int64_t sum = 0;
       for (int64_t i = 0; i < 2 * k; ++i) {
-        sum += int64_t{a.as<int16_t>()[r * 2 * k + i]} * b.as<int8_t>()[((j / 16 * k + i / 2) * 16 + j % 16) * 2 + i % 2];
+        sum += int64_t{a.as<int16_t>()[r * 2 * k + i]} *
+               codes[static_cast<size_t>(((j / 16 * k + i / 2) * 16 + j % 16) * 2 + i % 2)];
       }
       const float row = row_scales.as<float>()[r], before = c.as<float>()[r * columns + j] = random.uniform();
       const auto exact = static_cast<float>(static_cast<int32_t>(sum));
       want.push_back(accumulate ? std::fma(exact, row, before) : exact * row * column_scales.as<float>()[j]);
     }
   }
-  run(jit::GemmFloatArgs{.a = a.data(), .a_stride = k * 4, .b = b.data(), .b_stride = 32, .b_panel = 32 * k, .b_ahead = 0,
-                         .c = c.as<float>(), .c_stride = columns * 4, .k = k, .accumulate = accumulate,
-                         .row_scales = row_scales.as<float>(), .column_scales = accumulate ? nullptr : column_scales.as<float>()});
+  run(jit::GemmFloatArgs{.a = a.data(),
+                         .a_stride = k * 4,
+                         .b = b.data(),
+                         .b_stride = 16 * pair,
+                         .b_panel = 16 * pair * k,
+                         .b_ahead = 0,
+                         .c = c.as<float>(),
+                         .c_stride = columns * 4,
+                         .k = k,
+                         .accumulate = accumulate,
+                         .row_scales = row_scales.as<float>(),
+                         .column_scales = accumulate ? nullptr : column_scales.as<float>()});
   EXPECT_TRUE(test::same_bits(std::vector<float>(c.as<float>(), c.as<float>() + rows * columns), want, message(what, " k ", k),
                               random.seed()));
 }
@@ -95,12 +114,14 @@ TEST_P(GemmFloat, EveryKernelIsAChainOfFmaOrAnExactSum) {
   for (const jit::GemmFloatKey& key : jit::gemm_float_keys(GetParam())) {
     const jit::Code& code = jit::gemm_float(key);
     for (int64_t k : {0, 1, 3, 4, 21}) {
-      if (key.b != DType::i8) {
+      if (key.b != DType::i8 && key.b != DType::i32) {
         check(key, code, k, k % 2 == 1);
         continue;
       }
       for (bool accumulate : {false, true}) {
-        check_codes(key.rows, key.panels, k, accumulate, [&](const jit::GemmFloatArgs& args) { code(args); }, std::string(code.name()));
+        check_codes(
+            key.b, key.rows, key.panels, k, accumulate, [&](const jit::GemmFloatArgs& args) { code(args); },
+            std::string(code.name()));
       }
     }
   }
@@ -109,11 +130,62 @@ TEST_P(GemmFloat, EveryKernelIsAChainOfFmaOrAnExactSum) {
 TEST_P(GemmFloat, SplitsRowsAndPanelsOfCodes) {
   if (GetParam() > max_isa()) GTEST_SKIP() << "needs " << name(GetParam());
   if (!supported(GetParam())) emulator::install();
-  const jit::GemmFloat gemm(GetParam(), DType::i8);
-  for (int64_t rows : {1, 7, 13, 25}) {
-    for (int64_t panels : {1, 3, 7}) {
-      const auto run = [&](const jit::GemmFloatArgs& args) { gemm.run(args, rows, panels); };
-      for (bool accumulate : {false, true}) check_codes(rows, panels, 5, accumulate, run, message(rows, " rows, ", panels, " panels"));
+  for (DType type : {DType::i8, DType::i32}) {
+    const jit::GemmFloat gemm(GetParam(), type);
+    for (int64_t rows : {1, 7, 13, 25}) {
+      for (int64_t panels : {1, 3, 7}) {
+        const auto run = [&](const jit::GemmFloatArgs& args) { gemm.run(args, rows, panels); };
+        for (bool accumulate : {false, true})
+          check_codes(type, rows, panels, 5, accumulate, run,
+                      message(name(type), ", ", rows, " rows, ", panels, " panels"));
+      }
+    }
+  }
+}
+
+// B's k are taken apart into pieces that lie in another order, with other bytes between them.
+TEST_P(GemmFloat, PiecesOfBGiveSameBits) {
+  if (GetParam() > max_isa()) GTEST_SKIP() << "needs " << name(GetParam());
+  if (!supported(GetParam())) emulator::install();
+  constexpr int64_t k = 21, panels = 3, gap = 64;
+  constexpr int64_t begins[] = {0, 4, 9, 10, k}, places[] = {1, 3, 0, 2};
+  for (DType type : {DType::f32, DType::i32, DType::i8}) {
+    const jit::GemmFloat gemm(GetParam(), type);
+    const int64_t row_bytes = 16 * panels * (type == DType::i8 ? 2 : 4);
+    for (int64_t rows : {2, 27}) {
+      test::Random random(5);
+      const auto a = random.floats(rows * k), b = random.floats(16 * panels * k), c = random.floats(rows * panels * 16),
+                 scales = random.floats(rows);
+      test::Guarded whole(static_cast<size_t>(row_bytes * k)), apart(static_cast<size_t>(4 * (row_bytes * k + gap)));
+      std::memcpy(whole.data(), b.data(), whole.size());
+      std::memset(apart.data(), 0xff, apart.size());
+      std::vector<jit::GemmFloatPiece> pieces;
+      for (int i = 0; i < 4; ++i) {
+        const int64_t at = places[i] * (row_bytes * k + gap);
+        std::memcpy(apart.data() + at, whole.data() + begins[i] * row_bytes,
+                    static_cast<size_t>((begins[i + 1] - begins[i]) * row_bytes));
+        pieces.push_back({at - places[0] * (row_bytes * k + gap), begins[i + 1] - begins[i], 0});
+      }
+      auto want = c, got = c;
+      jit::GemmFloatArgs args{.a = a.data(),
+                              .a_stride = k * 4,
+                              .b = whole.data(),
+                              .b_stride = row_bytes,
+                              .b_panel = row_bytes / panels,
+                              .b_ahead = 0,
+                              .c = want.data(),
+                              .c_stride = panels * 64,
+                              .k = k,
+                              .accumulate = 1,
+                              .row_scales = scales.data()};
+      gemm.run(args, rows, panels);
+      args.b = apart.data() + places[0] * (row_bytes * k + gap);
+      args.c = got.data();
+      args.k = pieces[0].k;
+      args.pieces = pieces.data() + 1;
+      args.piece_count = 3;
+      gemm.run(args, rows, panels);
+      EXPECT_TRUE(test::same_bits(got, want, message(name(type), ", ", rows, " rows"), random.seed()));
     }
   }
 }
