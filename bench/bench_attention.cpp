@@ -69,6 +69,7 @@ void attention(benchmark::State& state) {
 BENCHMARK(attention)
     ->ArgNames({"rows", "context", "heads", "kv_heads", "d", "threads", "bits"})
     ->ArgsProduct({{512}, {0, 3584}, {32}, {8}, {64, 128}, {1}, {16, 8}})
+    ->ArgsProduct({{512}, {4096, 16384, 32768}, {32}, {4}, {64}, {1}, {16, 8}})
     ->Args({512, 0, 14, 2, 64, 1, 16})
     ->Args({512, 0, 32, 32, 128, 1, 16})
     ->ArgsProduct({{1}, {4095, 32767}, {32}, {8}, {64, 128}, {1, 2}, {16, 8}})

@@ -12,8 +12,12 @@ namespace nibble::jit {
 
 namespace {
 
-// Rows of queries per tile: enough to reuse a page from L1, few enough that queries and outputs stay in L2.
-constexpr int64_t rows_per_tile = 48;
+// Rows that several kv heads or a slice of heads bring together: enough to reuse a page from L1.
+constexpr int64_t rows_per_group = 48;
+// Tokens per tile: it works on as many positions too many for half of its rows.
+constexpr int64_t tokens_per_tile = 48;
+// Rows per tile: the more, the less expanding a page costs, as long as what is kept of them stays in L2.
+constexpr int64_t rows_per_tile = 192, tile_bytes = 256 << 10;
 // Fewer query heads of a kv head than a kernel's rows would waste it.
 constexpr int64_t least_slice = 6;
 // Above this many rows there are tiles enough for every worker without splitting ranges.
@@ -26,7 +30,7 @@ struct Plan {  ///< made by worker 0 in scratch memory, read by all
 
 struct State {
   AttentionShape shape;
-  GemmFloat gemm;
+  AttentionGemm gemm;
   size_t tiles_offset = 0, work_offset = 0, work_bytes = 0, partials_offset = 0;
 };
 
@@ -150,14 +154,19 @@ void run(const void* opaque, const KernelArgs& args) {
 /// Into tiles, groups and slices. One row of few kv heads has slices for all threads.
 void cut(AttentionShape& s, int64_t threads) {
   const auto parts = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
-  s.tile_tokens = std::min(std::max<int64_t>(1, rows_per_tile / s.heads_per_kv), std::max<int64_t>(1, s.rows));
-  s.group = std::clamp<int64_t>(rows_per_tile / (s.tile_tokens * s.heads_per_kv), 1, parts(s.kv_heads, threads));
+  const int64_t row_bytes = (s.head_dim + 2 * s.padded_dim + block_positions) * static_cast<int64_t>(sizeof(float));
+  const int64_t rows = std::clamp(tile_bytes / row_bytes, rows_per_group, rows_per_tile);
+  // Smaller tiles where there would not be four for every thread.
+  const int64_t shared = std::max(parts(s.rows * s.kv_heads, 4 * threads), rows_per_group / s.heads_per_kv);
+  s.tile_tokens = std::min({tokens_per_tile, rows / s.heads_per_kv, shared, s.rows});
+  s.tile_tokens = std::max<int64_t>(1, s.tile_tokens);
+  s.group = std::clamp<int64_t>(rows_per_group / (s.tile_tokens * s.heads_per_kv), 1, parts(s.kv_heads, threads));
   s.groups = parts(s.kv_heads, s.group);
   s.slices = 1;
   if (s.group == 1) {
     const int64_t idle = parts(threads, s.groups * std::max<int64_t>(1, s.rows));
     s.slices = std::clamp<int64_t>(idle, 1, std::max<int64_t>(1, s.heads_per_kv / least_slice));
-    s.slices = std::max(s.slices, parts(s.heads_per_kv, rows_per_tile));
+    s.slices = std::max(s.slices, parts(s.heads_per_kv, rows_per_group));
   }
   s.slice = parts(s.heads_per_kv, s.slices);
   s.slices = parts(s.heads_per_kv, s.slice);
@@ -215,7 +224,7 @@ Bound bind(const Call& call) {
   auto state = std::make_shared<State>();
   state->shape = shape_of(call);
   const AttentionShape& s = state->shape;
-  state->gemm = GemmFloat(isa, s.pages);
+  state->gemm = AttentionGemm(isa, s.pages);
   const auto align = [](size_t bytes) { return (bytes + 63) / 64 * 64; };
   state->tiles_offset = align(sizeof(Plan));
   state->work_offset = state->tiles_offset + align(static_cast<size_t>(s.rows) * sizeof(AttentionTile));
@@ -226,7 +235,8 @@ Bound bind(const Call& call) {
   Bound bound;
   bound.run = run;
   bound.scratch_bytes = state->partials_offset + partials;
-  bound.detail = message(nibble::name(s.pages), " pages of 32, ranges of 512, tiles of ", s.tile_rows, " rows, ", name(isa));
+  bound.detail = message(nibble::name(s.pages), " pages of 32, blocks of 128, ranges of 512, tiles of ", s.tile_rows,
+                         " rows, ", name(isa));
   bound.state = std::move(state);
   return bound;
 }

@@ -1,18 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attention over pages of 32 positions, in tiles: consecutive rows of one sequence times query heads: those of some kv heads,
-// or a slice of those of one. Few rows take several kv heads together: their pages follow each other in memory, and the
-// softmax of one head hides the latency of another's.
+// Attention over pages of 32 positions, in tiles: consecutive rows of one sequence times query heads: those of some kv
+// heads, or a slice of those of one. Few rows take several kv heads together: their pages follow each other in memory,
+// and the softmax of one head hides the latency of another's.
 //
-// Same bits however rows are batched and work is split: positions are cut into fixed ranges of 512. Each range gives
-// every row one partial (maximum, sum, output), made page by page in order; partials are merged in order, always by the
-// same formula. A row that sees nothing of a page or range may pass through it: that changes nothing, since
-// exp2(0) = 1 exactly and hidden positions weigh 0 (only the sign of a zero could change, and the last step clears it).
+// Same bits however rows are batched and work is split: positions are cut into fixed ranges of 512, and these into
+// blocks of 128. Each range gives every row one partial (maximum, sum, output), made block by block in order; partials
+// are merged in order, always by the same formula. Inside a block sums go by position. A row that sees nothing of a
+// page, block or range may pass through it: that changes nothing, since exp2(0) = 1 exactly and hidden positions weigh
+// 0 (only the sign of a zero could change, and the last step clears it).
 //
-// With tails, a page's values are its keys turned over, once for each tile: a small part of what 48 rows do with them.
+// Few rows read pages as they are. Many would convert every element again and again, so they have a panel of 16 columns
+// expanded to f32, or codes to int16, which stays in L1 while they all read it.
 //
-// i8 pages hold rotated keys and values (jit/hadamard.h) and are multiplied as integers: rotated queries become int16 codes
-// with a scale per row, and so do a page's weights once each has been multiplied with its slot's value scale. Sums are
-// exact, so nothing depends on who computes them. Keys and tails are rotated and scaled each for itself.
+// With tails, a block's values are its keys turned over, once for each tile: a small part of what its rows do with
+// them.
+//
+// i8 pages hold rotated keys and values (jit/hadamard.h) and are multiplied as integers: rotated queries become int16
+// codes with a scale per row, and so do a block's weights once each has been multiplied with its slot's value scale.
+// Sums are exact, so nothing depends on who computes them. Keys and tails are rotated and scaled each for itself.
 #pragma once
 
 #include <algorithm>
@@ -26,6 +31,8 @@
 namespace nibble::jit {
 
 inline constexpr int page_positions = 32;
+inline constexpr int block_pages = 4;
+inline constexpr int block_positions = block_pages * page_positions;
 inline constexpr int range_positions = 512;
 inline constexpr int max_head_dim = 1024;  // as in tensor/ops/attention.cpp
 inline constexpr int range_pages = range_positions / page_positions;
@@ -48,6 +55,7 @@ struct AttentionShape {
   int64_t slice = 0, slices = 0;  ///< query heads of a kv head taken together; more than one slice only with group 1
   int64_t tile_rows = 0;    ///< tile_tokens * slice * group
 
+  int64_t head_rows() const { return tile_tokens * slice; }  ///< of a tile for each kv head, at most
   int64_t key_dim() const { return head_dim - tail_dim; }            ///< of rows in k_pages
   int64_t second_dim() const { return tail_dim > 0 ? tail_dim : value_dim; }  ///< of rows in v_pages
 
@@ -105,21 +113,32 @@ struct AttentionPart {
 struct AttentionWorkspace {
   float *query;              ///< (tile_rows, head_dim), scaled; not for i8 pages
   int16_t *query_codes;      ///< (tile_rows, key_pairs + tail_pairs, 2) for i8 pages
-  int16_t *weight_codes;     ///< (tile_rows, 32) for i8 pages
+  int16_t *weight_codes;     ///< (tile_rows, 128) for i8 pages
   float *query_scale, *tail_scale, *weight_scale;  ///< (tile_rows) for i8 pages; tail_scale of the query's tail
-  float *scores;             ///< (tile_rows, 32)
+  float *value_scales;       ///< (128) for i8 pages
+  float *scores;             ///< (tile_rows, 128): a block's
   float *output, *total;     ///< (tile_rows, padded_dim): of the range, of all ranges so far
   float *maximum, *sum;      ///< (tile_rows) of the range
-  float *factor;             ///< (tile_rows) what the page before is scaled by
+  float *factor;             ///< (tile_rows) what the blocks before are scaled by
   float *total_maximum, *total_sum;
   int32_t *first, *last;     ///< (tile_rows) positions that the row sees
   int32_t *position;         ///< (tile_rows) the row's own
   float *slope;              ///< (tile_rows) per position, in units of log2; only with slopes
-  float *tails;              ///< (tile_rows, 32): the tails' part of scores; only with tails in i8
-  std::byte *values;         ///< (32, padded_dim): a V page whose value_dim is not a multiple of 16, or keys turned over
+  float *tails;              ///< (tile_rows, 128): the tails' part of scores; only with tails in i8
+  std::byte *values;         ///< (128, padded_dim): a block's values copied to rows of padded_dim, or keys turned over
+  std::byte *panels;         ///< expanded: max_expanded of head_dim or 128 rows of 64 bytes; not for few rows
   static size_t bytes(const AttentionShape& shape);
   AttentionWorkspace(const AttentionShape& shape, std::byte* at);
 };
+
+/// The kernels for pages as they are, and for expanded panels.
+struct AttentionGemm {
+  GemmFloat pages, panels;
+  AttentionGemm() = default;
+  AttentionGemm(Isa isa, DType type) : pages(isa, type), panels(isa, type == DType::i8 ? DType::i32 : DType::f32) {}
+};
+/// Panels that are expanded at once, at most; no more than a page is wide.
+inline constexpr int64_t max_expanded = 2;
 
 /// The state of one row after one range, as kept for merging: maximum, sum, 14 unused, output (padded_dim).
 inline int64_t partial_floats(const AttentionShape& shape) { return 16 + shape.padded_dim; }
@@ -130,8 +149,8 @@ void attention_store(const AttentionShape& shape, const KernelArgs& args, int64_
 /// Fills what the workspace keeps of each row; the totals start.
 void attention_load(const AttentionShape& shape, const KernelArgs& args, const AttentionPart& part, AttentionWorkspace& work);
 /// The partial of range `range` into maximum, sum, output.
-void attention_range(const AttentionShape& shape, const GemmFloat& gemm, const KernelArgs& args, const AttentionPart& part,
-                     int64_t range, AttentionWorkspace& work);
+void attention_range(const AttentionShape& shape, const AttentionGemm& gemm, const KernelArgs& args,
+                     const AttentionPart& part, int64_t range, AttentionWorkspace& work);
 
 /// (maximum, sum, output) of what came before, merged with the next range's.
 void attention_merge(const AttentionShape& shape, float& total_maximum, float& total_sum, float* total, float maximum,
@@ -146,10 +165,18 @@ void attention_start(const AttentionShape& shape, const KernelArgs& args, int64_
 /// A page of keys of `count` elements as values (32, padded), in i8 of pairs (16, padded, 2): columns from `count` on are of
 /// no use.
 void attention_turn(DType type, const std::byte* page, int64_t count, int64_t padded, std::byte* values);
-/// Softmax of rows [begin, end) over one page, in place in work.scores; hidden scores weigh 0. Updates maximum and sum
-/// and scales what the rows have gathered so far. With the scales of i8 values the products of weights and scales go into
-/// weight_codes instead.
-void attention_softmax(const AttentionShape& shape, int64_t first_position, const float* value_scales, int64_t begin, int64_t end,
+/// 16 columns of `rows` rows, `stride` bytes apart, to rows of 64 bytes: floats, or of i8 pairs as pairs of int16.
+/// Lines that are `ahead` bytes further on are prefetched.
+void attention_expand(DType type, const std::byte* in, int64_t stride, int64_t rows, int64_t ahead, std::byte* out);
+
+/// Columns [from, to) of a block's scores, whole pages; column 0 is `position`.
+struct AttentionColumns {
+  int64_t position, from, to;
+};
+/// Softmax of rows [begin, end) over one block, in place in work.scores; hidden scores weigh 0. Updates maximum and sum
+/// and scales what the rows have gathered so far. In i8 the products of weights and value_scales go into weight_codes
+/// instead.
+void attention_softmax(const AttentionShape& shape, const AttentionColumns& columns, int64_t begin, int64_t end,
                        AttentionWorkspace& work);
 void attention_scale(float* output, int64_t count, float factor);
 

@@ -30,57 +30,83 @@ float exp2_of(float x) { return _mm256_cvtss_f32(vec::exp2(_mm256_set1_ps(x))); 
 
 namespace {
 
-/// The slots of eight that a row sees: all ones. first and last are relative to the page.
+/// The columns of a block that a row sees; first and last are columns.
 struct Visible {
-  __m256i low, high;
+  int32_t before, behind;
   bool whole;
-  Visible(int64_t first, int64_t last)
-      : low(_mm256_set1_epi32(static_cast<int>(std::clamp<int64_t>(first, 0, page_positions)) - 1)),
-        high(_mm256_set1_epi32(static_cast<int>(std::clamp<int64_t>(last, -1, page_positions - 1)) + 1)),
-        whole(first <= 0 && last >= page_positions - 1) {}
-  __m256 mask(int i) const {
-    const __m256i slot = _mm256_add_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(8 * i));
-    return _mm256_castsi256_ps(_mm256_and_si256(_mm256_cmpgt_epi32(slot, low), _mm256_cmpgt_epi32(high, slot)));
+  Visible(int64_t first, int64_t last, const AttentionColumns& columns)
+      : before(static_cast<int32_t>(std::max<int64_t>(first, 0) - 1)),
+        behind(static_cast<int32_t>(std::min<int64_t>(last, block_positions - 1) + 1)),
+        whole(first <= columns.from && last >= columns.to - 1) {}
+  /// Of eight: all ones.
+  __m256 mask(int64_t column) const {
+    const __m256i at =
+        _mm256_add_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(static_cast<int>(column)));
+    return _mm256_castsi256_ps(_mm256_and_si256(_mm256_cmpgt_epi32(at, _mm256_set1_epi32(before)),
+                                                _mm256_cmpgt_epi32(_mm256_set1_epi32(behind), at)));
   }
 };
 
-/// What happens to a score between the dot product and the softmax, in place; `distance` is that of slot 0 to the row.
+/// What happens to a score between the dot product and the softmax, in place; `distance` is that of column 0 to the
+/// row.
 struct Shaping {
   float softcap, slope;
   const float* tails;  ///< what the tails of keys add, if it is not in the scores yet
   int distance;
   bool any() const { return softcap != 0 || slope != 0 || tails != nullptr; }
-  void apply(float* scores) const {
-    const __m256i slots = _mm256_add_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(distance));
-    for (int i = 0; i < 4; ++i) {
-      __m256 s = _mm256_loadu_ps(scores + 8 * i);
-      if (tails != nullptr) s = _mm256_add_ps(s, _mm256_loadu_ps(tails + 8 * i));
+  void apply(const AttentionColumns& columns, float* scores) const {
+    const __m256i lanes = _mm256_add_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(distance));
+    for (int64_t c = columns.from; c < columns.to; c += 8) {
+      __m256 s = _mm256_loadu_ps(scores + c);
+      if (tails != nullptr) s = _mm256_add_ps(s, _mm256_loadu_ps(tails + c));
       if (softcap != 0) s = softcapped(s, softcap);
-      const __m256 distances = _mm256_cvtepi32_ps(_mm256_add_epi32(slots, _mm256_set1_epi32(8 * i)));
+      const __m256 distances = _mm256_cvtepi32_ps(_mm256_add_epi32(lanes, _mm256_set1_epi32(static_cast<int>(c))));
       if (slope != 0) s = _mm256_fmadd_ps(_mm256_set1_ps(slope), distances, s);
-      _mm256_storeu_ps(scores + 8 * i, s);
+      _mm256_storeu_ps(scores + c, s);
     }
   }
 };
 
 /// The largest visible score.
-float page_maximum(const float* scores, const Visible& visible) {
-  __m256 s[4];
-  for (int i = 0; i < 4; ++i) s[i] = _mm256_loadu_ps(scores + 8 * i);
-  if (!visible.whole) {
-    for (int i = 0; i < 4; ++i) s[i] = _mm256_blendv_ps(_mm256_set1_ps(no_maximum), s[i], visible.mask(i));
+template <bool whole>
+float block_maximum(const float* scores, const AttentionColumns& columns, const Visible& visible) {
+  __m256 most[4];
+  for (__m256& m : most) m = _mm256_set1_ps(no_maximum);
+  for (int64_t c = columns.from; c < columns.to; c += 32) {
+    for (int i = 0; i < 4; ++i) {
+      __m256 s = _mm256_loadu_ps(scores + c + 8 * i);
+      if (!whole) s = _mm256_blendv_ps(_mm256_set1_ps(no_maximum), s, visible.mask(c + 8 * i));
+      most[i] = _mm256_max_ps(most[i], s);
+    }
   }
-  return vec::max(_mm256_max_ps(_mm256_max_ps(s[0], s[1]), _mm256_max_ps(s[2], s[3])));
+  return vec::max(_mm256_max_ps(_mm256_max_ps(most[0], most[1]), _mm256_max_ps(most[2], most[3])));
 }
 
-/// 2^(scores - maximum), 0 where hidden, into weights; returns their sum.
-float page_weights(const float* scores, float maximum, const Visible& visible, __m256 weights[4]) {
+/// 2^x for x up to 0 within 2 ulp, 2^-126 for less than -126. The exponent is added to the bits of a power between
+/// 2^-0.5 and 2^0.5, whose rounded part comes from the low bits of a float so large that its unit is 1.
+__m256 exp2_up_to_0(__m256 x) {
+  const __m256 large = _mm256_set1_ps(12582912.0f);  // 1.5 * 2^23
+  x = _mm256_max_ps(_mm256_set1_ps(-126.0f), x);
+  const __m256 n = _mm256_add_ps(x, large);
+  const __m256 p = vec::exp2_fraction(_mm256_sub_ps(x, _mm256_sub_ps(n, large)));
+  return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_castps_si256(n), 23)));
+}
+
+/// 2^(scores - maximum), 0 where hidden, in place; returns their sum.
+template <bool whole>
+float block_weights(float* scores, float maximum, const AttentionColumns& columns, const Visible& visible) {
   const __m256 shift = _mm256_set1_ps(maximum);
-  for (int i = 0; i < 4; ++i) {
-    weights[i] = vec::exp2(_mm256_sub_ps(_mm256_loadu_ps(scores + 8 * i), shift));
-    if (!visible.whole) weights[i] = _mm256_and_ps(weights[i], visible.mask(i));
+  __m256 sums[4];
+  for (__m256& s : sums) s = _mm256_setzero_ps();
+  for (int64_t c = columns.from; c < columns.to; c += 32) {
+    for (int i = 0; i < 4; ++i) {
+      __m256 w = exp2_up_to_0(_mm256_sub_ps(_mm256_loadu_ps(scores + c + 8 * i), shift));
+      if (!whole) w = _mm256_and_ps(w, visible.mask(c + 8 * i));
+      sums[i] = _mm256_add_ps(sums[i], w);
+      _mm256_storeu_ps(scores + c + 8 * i, w);
+    }
   }
-  return vec::sum(_mm256_add_ps(_mm256_add_ps(weights[0], weights[1]), _mm256_add_ps(weights[2], weights[3])));
+  return vec::sum(_mm256_add_ps(_mm256_add_ps(sums[0], sums[1]), _mm256_add_ps(sums[2], sums[3])));
 }
 
 /// What x is multiplied with so that `most` becomes `limit`, or 0.
@@ -92,18 +118,29 @@ __m256i codes_of(__m256 a, __m256 b, float factor) {
   return _mm256_permute4x64_epi64(pairs, 0xd8);
 }
 
-/// The weights times their slots' scales as int16; returns what a code is worth. Scales of hidden slots may be anything.
-float code_weights(__m256 weights[4], const float* scales, const Visible& visible, int16_t* codes) {
+/// The weights times their columns' scales as int16; returns what a code is worth. Scales of hidden columns may be
+/// anything, so that the products are masked too. Sums of a block's products with codes of up to 127 fit in 32 bits.
+template <bool whole>
+float code_weights(float* weights, const float* scales, const AttentionColumns& columns, const Visible& visible,
+                   int16_t* codes) {
   constexpr float limit = 32767;
-  for (int i = 0; i < 4; ++i) {
-    weights[i] = _mm256_mul_ps(weights[i], _mm256_loadu_ps(scales + 8 * i));
-    if (!visible.whole) weights[i] = _mm256_and_ps(weights[i], visible.mask(i));
+  static_assert(int64_t{32767} * 127 * block_positions < (int64_t{1} << 31));
+  __m256 most[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
+  for (int64_t c = columns.from; c < columns.to; c += 16) {
+    for (int i = 0; i < 2; ++i) {
+      __m256 w = _mm256_mul_ps(_mm256_loadu_ps(weights + c + 8 * i), _mm256_loadu_ps(scales + c + 8 * i));
+      if (!whole) w = _mm256_and_ps(w, visible.mask(c + 8 * i));
+      most[i] = _mm256_max_ps(most[i], w);
+      _mm256_storeu_ps(weights + c + 8 * i, w);
+    }
   }
-  const float most = vec::max(_mm256_max_ps(_mm256_max_ps(weights[0], weights[1]), _mm256_max_ps(weights[2], weights[3])));
-  const float factor = code_factor(most, limit);
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes), codes_of(weights[0], weights[1], factor));
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes + 16), codes_of(weights[2], weights[3], factor));
-  return most / limit;
+  const float max = vec::max(_mm256_max_ps(most[0], most[1]));
+  const float factor = code_factor(max, limit);
+  for (int64_t c = columns.from; c < columns.to; c += 16) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes + c),
+                        codes_of(_mm256_loadu_ps(weights + c), _mm256_loadu_ps(weights + c + 8), factor));
+  }
+  return max / limit;
 }
 
 /// x * scale, rotated, as int16 codes, 0 behind them up to `padded`; returns what a code is worth. Sums of `padded` products
@@ -127,32 +164,38 @@ float code_query(const float* x, int64_t count, float scale, int64_t padded, int
 
 }  // namespace
 
-void attention_softmax(const AttentionShape& shape, int64_t first_position, const float* value_scales, int64_t begin, int64_t end,
+void attention_softmax(const AttentionShape& shape, const AttentionColumns& columns, int64_t begin, int64_t end,
                        AttentionWorkspace& work) {
+  const auto visible_of = [&](int64_t r) {
+    return Visible(work.first[r] - columns.position, work.last[r] - columns.position, columns);
+  };
   // Pass by pass over the rows, so that the latencies of one row hide behind the others.
   for (int64_t r = begin; r < end; ++r) {
-    const Visible visible(work.first[r] - first_position, work.last[r] - first_position);
-    float* scores = work.scores + r * page_positions;
+    const Visible visible = visible_of(r);
+    float* scores = work.scores + r * block_positions;
     const Shaping shaping{shape.softcap, shape.slopes < 0 ? 0 : work.slope[r],
-                          shape.coded() && shape.tail_dim > 0 ? work.tails + r * page_positions : nullptr,
-                          static_cast<int>(first_position) - work.position[r]};
-    if (shaping.any()) shaping.apply(scores);
+                          shape.coded() && shape.tail_dim > 0 ? work.tails + r * block_positions : nullptr,
+                          static_cast<int>(columns.position) - work.position[r]};
+    if (shaping.any()) shaping.apply(columns, scores);
     const float before = work.maximum[r];
-    work.maximum[r] = std::max(before, page_maximum(scores, visible));
+    const float most =
+        visible.whole ? block_maximum<true>(scores, columns, visible) : block_maximum<false>(scores, columns, visible);
+    work.maximum[r] = std::max(before, most);
     work.factor[r] = before - work.maximum[r];
   }
-  for (int64_t r = begin; r < end; r += 8) vec::store(work.factor + r, end - r, vec::exp2(vec::load(work.factor + r, end - r)));
+  for (int64_t r = begin; r < end; r += 8)
+    vec::store(work.factor + r, end - r, exp2_up_to_0(vec::load(work.factor + r, end - r)));
   for (int64_t r = begin; r < end; ++r) {
-    const Visible visible(work.first[r] - first_position, work.last[r] - first_position);
-    float* scores = work.scores + r * page_positions;
-    __m256 weights[4];
-    const float sum = page_weights(scores, work.maximum[r], visible, weights);
-    if (value_scales != nullptr) {
-      work.weight_scale[r] = code_weights(weights, value_scales, visible, work.weight_codes + r * page_positions);
-    } else {
-      for (int i = 0; i < 4; ++i) _mm256_storeu_ps(scores + 8 * i, weights[i]);
-    }
+    const Visible visible = visible_of(r);
+    float* scores = work.scores + r * block_positions;
+    const float maximum = work.maximum[r];
+    const float sum = visible.whole ? block_weights<true>(scores, maximum, columns, visible)
+                                    : block_weights<false>(scores, maximum, columns, visible);
     work.sum[r] = std::fma(work.sum[r], work.factor[r], sum);
+    if (!shape.coded()) continue;
+    int16_t* codes = work.weight_codes + r * block_positions;
+    work.weight_scale[r] = visible.whole ? code_weights<true>(scores, work.value_scales, columns, visible, codes)
+                                         : code_weights<false>(scores, work.value_scales, columns, visible, codes);
   }
   for (int64_t r = begin; r < end; ++r) {
     if (work.factor[r] != 1.0f) attention_scale(work.output + r * shape.padded_dim, shape.padded_dim, work.factor[r]);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A page of keys turned into values, in squares that fill a register's rows: 4 x 4 of 32 bits, 8 x 8 of 16. In i8
-// two elements of two slots make 32 bits, whose inner bytes change places.
+// Pages in other forms. A page of keys turned into values, in squares that fill a register's rows: 4 x 4 of 32 bits, 8
+// x 8 of 16. In i8 two elements of two slots make 32 bits, whose inner bytes change places.
 #include <algorithm>
 
 #include "jit/attention.h"
@@ -48,7 +48,35 @@ void turn(const std::byte* page, int64_t count, int64_t padded, int64_t slots, s
                             values + (slot * padded + c) * size, padded * size);
 }
 
+/// Half i of 16 columns.
+template <DType type>
+__m256i expanded(const std::byte* in, int i) {
+  if constexpr (type == DType::f32) return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(in) + i);
+  const __m128i half = _mm_loadu_si128(reinterpret_cast<const __m128i*>(in) + i);
+  if constexpr (type == DType::f16) return _mm256_castps_si256(_mm256_cvtph_ps(half));
+  if constexpr (type == DType::bf16) return _mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16);
+  return _mm256_cvtepi8_epi16(half);
+}
+
+template <DType type>
+void expand(const std::byte* in, int64_t stride, int64_t rows, int64_t ahead, std::byte* out) {
+  for (int64_t r = 0; r < rows; ++r) {
+    _mm_prefetch(reinterpret_cast<const char*>(in + ahead), _MM_HINT_T1);
+    _mm256_store_si256(reinterpret_cast<__m256i*>(out), expanded<type>(in, 0));
+    _mm256_store_si256(reinterpret_cast<__m256i*>(out + 32), expanded<type>(in, 1));
+    in += stride;
+    out += 64;
+  }
+}
+
 }  // namespace
+
+void attention_expand(DType type, const std::byte* in, int64_t stride, int64_t rows, int64_t ahead, std::byte* out) {
+  if (type == DType::f16) expand<DType::f16>(in, stride, rows, ahead, out);
+  else if (type == DType::bf16) expand<DType::bf16>(in, stride, rows, ahead, out);
+  else if (type == DType::i8) expand<DType::i8>(in, stride, rows, ahead, out);
+  else expand<DType::f32>(in, stride, rows, ahead, out);
+}
 
 void attention_turn(DType type, const std::byte* page, int64_t count, int64_t padded, std::byte* values) {
   if (type == DType::f32) turn<4>(page, count, padded, page_positions, values);
