@@ -86,8 +86,7 @@ struct Block {
   int64_t begin = 0, end = 0;  ///< rows of each kv head that see some
   int64_t pages = 0;
   const std::byte *keys[block_pages] = {}, *seconds[block_pages] = {};  ///< seconds: values or tails
-  int64_t far = 0;  ///< pages of a kv head's values that prefetch_bytes are
-  const std::byte* next = nullptr;                                      ///< keys of the page behind
+  const std::byte* next = nullptr;  ///< keys of the page behind
   int64_t rows() const { return end - begin; }
   int64_t column(int64_t page) const { return columns.from + page * page_positions; }
   int64_t slots(int64_t page) const { return std::min<int64_t>(page_positions, seen - column(page)); }
@@ -104,12 +103,6 @@ Block one_page(const Block& block, int64_t page) {
   one.seconds[0] = block.seconds[page];
   if (page + 1 < block.pages) one.next = block.seconds[page + 1];
   return one;
-}
-
-/// A block's values are read head by head: what comes `page` pages of one kv head after the first of `head`.
-const std::byte* values_at(const Block& block, int64_t bytes, int64_t kv_count, int64_t head, int64_t page) {
-  for (; page >= block.pages; page -= block.pages) ++head;
-  return head < kv_count ? block.seconds[page] + head * bytes : block.next + ((head - kv_count) * block.pages + page) * bytes;
 }
 
 /// How far from the `part_bytes` bytes of pages at `offset` a kernel prefetches: what is read prefetch_bytes later, which is
@@ -191,10 +184,7 @@ void scores_of(const AttentionShape& shape, const AttentionGemm& gemm, const Blo
     const auto behind_keys = [&](int64_t offset) {
       if (shape.tail_dim > 0) return seconds + offset;
       if (page + 1 < block.pages) return block.keys[page + 1] + offset;
-      if (!shape.coded()) return block.seconds[0] + offset;
-      int64_t behind = 0;  // codes are read head by head
-      for (; offset >= second_bytes; offset -= second_bytes) ++behind;
-      return values_at(block, second_bytes, part.kv_count, 0, behind) + offset;
+      return block.seconds[0] + offset;
     };
     for (int64_t head = 0; head < part.kv_count; ++head) {
       const int64_t row = head * part.head_rows + block.begin, at = row * block_positions + block.column(page);
@@ -244,37 +234,32 @@ void find_values(const AttentionShape& shape, const Block& block, int64_t head, 
   }
 }
 
-/// output += weights times the values of each page.
-void add_values(const AttentionShape& shape, const AttentionGemm& gemm, const Block& block, GemmFloatArgs args,
-                const std::byte* const values[], int64_t head, const AttentionPart& part) {
+/// output += weights times the values of a block of one page.
+void add_values(const AttentionShape& shape, const AttentionGemm& gemm, const Block& page, GemmFloatArgs args,
+                const std::byte* values, int64_t head, const AttentionPart& part) {
   const int64_t bytes = shape.second_bytes();
-  const auto far = [&](int64_t page) {
-    if (copies_values(shape)) return int64_t{0};
-    return values_at(block, bytes, part.kv_count, head, page + block.far) - values[page];
-  };
-  GemmFloatPiece pieces[block_pages];
-  for (int64_t page = 1; page < block.pages; ++page)
-    pieces[page - 1] = {values[page] - values[0], value_rows(shape, block.slots(page)), far(page)};
-  args.b = values[0];
+  args.b = values;
   args.b_stride = shape.padded_dim * element_of(shape);
   args.b_panel = panel_columns * element_of(shape);
-  args.b_ahead = far(0);
-  args.k = value_rows(shape, block.slots(0));
-  args.pieces = pieces;
-  args.piece_count = block.pages - 1;
-  gemm.pages.run(args, block.rows(), shape.padded_dim / panel_columns);
+  if (!copies_values(shape)) {
+    args.b_ahead = ahead(values - head * bytes, head * bytes, part.kv_count * bytes,
+                         [&](int64_t offset) { return page.next + offset; });
+  }
+  args.k = value_rows(shape, page.slots(0));
+  gemm.pages.run(args, page.rows(), shape.padded_dim / panel_columns);
 }
-/// The same with panels that are expanded first.
+
+/// The same for a block of any pages, with panels that are expanded first. Codes are summed page by page, as they are
+/// where rows are few.
 void add_expanded_values(const AttentionShape& shape, const AttentionGemm& gemm, const Block& block, GemmFloatArgs args,
                          const std::byte* const values[], AttentionWorkspace& work) {
   const int64_t element = element_of(shape), stride = shape.padded_dim * element,
                 panels = shape.padded_dim / panel_columns;
-  const int64_t page_rows = value_rows(shape, page_positions), last = block.pages - 1;
+  const int64_t page_rows = value_rows(shape, page_positions), last = block.pages - 1,
+                k = last * page_rows + value_rows(shape, block.slots(last));
   const int64_t step = std::min<int64_t>(max_expanded, gemm.panels.panels_per_tile(gemm.panels.rows_per_tile()));
-  args.k = last * page_rows + value_rows(shape, block.slots(last));
-  args.b = work.panels;
   args.b_stride = panel_row;
-  args.b_panel = args.k * panel_row;
+  args.b_panel = k * panel_row;
   for (int64_t p = 0; p < panels; p += step) {
     const int64_t count = std::min(step, panels - p);
     for (int64_t i = 0; i < count; ++i) {
@@ -284,7 +269,14 @@ void add_expanded_values(const AttentionShape& shape, const AttentionGemm& gemm,
                          work.panels + i * args.b_panel + page * page_rows * panel_row);
       }
     }
-    gemm.panels.run(args, block.rows(), count);
+    const int64_t most = shape.coded() ? page_rows : k;
+    for (int64_t done = 0; done < k; done += most) {
+      GemmFloatArgs rows = args;
+      rows.a = static_cast<const std::byte*>(args.a) + done * 4;
+      rows.b = work.panels + done * panel_row;
+      rows.k = std::min(most, k - done);
+      gemm.panels.run(rows, block.rows(), count);
+    }
     args.c += count * panel_columns;
   }
 }
@@ -311,7 +303,7 @@ void gather_values(const AttentionShape& shape, const AttentionGemm& gemm, const
       args.a_stride = block_positions * 2;
       args.row_scales = work.weight_scale + row;
     }
-    if (block.rows() < expanded_rows) add_values(shape, gemm, block, args, values, head, part);
+    if (block.rows() < expanded_rows) add_values(shape, gemm, block, args, values[0], head, part);
     else add_expanded_values(shape, gemm, block, args, values, work);
   }
 }
@@ -338,7 +330,6 @@ void attention_range(const AttentionShape& shape, const AttentionGemm& gemm, con
   const auto pages_of = [&](int input, int64_t page, int64_t bytes) {
     return args.in[input].data + (table[page] * shape.kv_heads + part.kv_begin) * bytes;
   };
-  const int64_t far = (prefetch_bytes + shape.second_bytes() - 1) / shape.second_bytes();
   for (int64_t p = begin_page; p < end_page;) {
     const int64_t block_begin = p / block_pages * block_pages,
                   block_end = std::min(block_begin + block_pages, end_page);
@@ -347,7 +338,6 @@ void attention_range(const AttentionShape& shape, const AttentionGemm& gemm, con
                 .seen = std::min(to, highest + 1) - position,
                 .begin = 0,
                 .end = part.head_rows,
-                .far = far,
                 .next = pages_of(6, std::min(block_end, last_page), shape.key_bytes())};
     while (block.begin < block.end && (last[block.begin] < from || first[block.begin] >= to)) ++block.begin;
     while (block.begin < block.end && (last[block.end - 1] < from || first[block.end - 1] >= to)) --block.end;
@@ -358,8 +348,8 @@ void attention_range(const AttentionShape& shape, const AttentionGemm& gemm, con
     if (block.begin == block.end) continue;
     scores_of(shape, gemm, block, part, work);
     softmax_of(shape, block, part, work);
-    // Few rows wait for memory, which is fastest in order; sums of codes are exact only over the whole block.
-    if (shape.coded() || block.rows() >= expanded_rows) {
+    // Few rows wait for memory, which is fastest in order.
+    if (block.rows() >= expanded_rows) {
       gather_values(shape, gemm, block, part, work);
       continue;
     }

@@ -4,7 +4,6 @@
 // With i8 columns both sides come in pairs of k: A holds two int16, B two int8 codes of each column. Their sum s over all k
 // is an exact int32 (the caller sees to it that it fits), worth C = (s * row scale) * column scale, or, accumulating,
 // C = fma(s, row scale, C). i32 columns are such codes widened: two int16 in 32 bits.
-// B may lie in several pieces along k: the result is that of one B.
 #pragma once
 
 #include <cstdint>
@@ -16,12 +15,6 @@
 #include "tensor/dtype.h"
 
 namespace nibble::jit {
-
-/// Read by the generated code, as GemmFloatArgs is. What follows B along k; A's rows go on.
-struct GemmFloatPiece {
-  int64_t offset;        ///< from GemmFloatArgs::b, bytes
-  int64_t k, ahead;      ///< as k and b_ahead there
-};
 
 /// Read by the generated code: field order matters. Strides in bytes.
 struct GemmFloatArgs {
@@ -37,8 +30,6 @@ struct GemmFloatArgs {
   int64_t accumulate;    ///< 0: C starts at zero
   const float* row_scales = nullptr;     ///< i8: one per row of A
   const float* column_scales = nullptr;  ///< i8, not accumulating: one per column
-  const GemmFloatPiece* pieces = nullptr;
-  int64_t piece_count = 0;
   int64_t tiles = 1;  ///< of the kernel's rows, below each other; with more than one a, c, row_scales and tiles change
 };
 

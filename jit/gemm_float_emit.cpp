@@ -3,7 +3,7 @@
 //   avx2     ymm0-11 sums, row-major | ymm12-13 the two halves of a panel | ymm14-15 broadcast a
 //   avx512   zmm0-23 sums, row-major | zmm24-27 one panel each            | a by {1to16}
 //   rsi, rcx, r8, r9: rows 0, 3, 6, 9 of A | rdx its stride | r10 B | r11, rax, rbx: its k, panel and 3-panel strides | r12 k
-//   r13 the distance to prefetch | r14, r15 the next piece of B, how many are left
+//   r13 the distance to prefetch
 // Inner loop, avx2 f16 2x16:
 //   vcvtph2ps ymm12,[r10]; vcvtph2ps ymm13,[r10+16]; add r10,r11
 //   vbroadcastss ymm14,[rsi]; vfmadd231ps ymm0,ymm12,ymm14; vfmadd231ps ymm1,ymm13,ymm14
@@ -28,8 +28,7 @@ class GemmFloatEmitter : public Generator {
     L(tile);
     load_or_clear_sums();
     load_pointers();
-    Xbyak::Label piece, loop, tail, tail_loop, done, end;
-    L(piece);
+    Xbyak::Label loop, tail, tail_loop, done;
     sub(r12, unroll);
     jl(tail, T_NEAR);
     align(32);
@@ -47,11 +46,6 @@ class GemmFloatEmitter : public Generator {
     dec(r12);
     jnz(tail_loop, T_NEAR);
     L(done);
-    dec(r15);
-    js(end, T_NEAR);
-    next_piece();
-    jmp(piece, T_NEAR);
-    L(end);
     store_sums();
     next_tile(tile);
     epilogue();
@@ -144,15 +138,6 @@ class GemmFloatEmitter : public Generator {
     if (key_.panels > 3) lea(rbx, ptr[rax + rax * 2]);
     mov(r12, arg(rdi, &GemmFloatArgs::k));
     mov(r13, arg(rdi, &GemmFloatArgs::b_ahead));
-    mov(r14, arg(rdi, &GemmFloatArgs::pieces));
-    mov(r15, arg(rdi, &GemmFloatArgs::piece_count));
-  }
-  void next_piece() {
-    mov(r10, arg(rdi, &GemmFloatArgs::b));
-    add(r10, arg(r14, &GemmFloatPiece::offset));
-    mov(r12, arg(r14, &GemmFloatPiece::k));
-    mov(r13, arg(r14, &GemmFloatPiece::ahead));
-    add(r14, static_cast<int>(sizeof(GemmFloatPiece)));
   }
   void next_tile(Xbyak::Label& tile) {
     Xbyak::Label last;

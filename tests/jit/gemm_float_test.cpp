@@ -143,53 +143,6 @@ TEST_P(GemmFloat, SplitsRowsAndPanelsOfCodes) {
   }
 }
 
-// B's k are taken apart into pieces that lie in another order, with other bytes between them.
-TEST_P(GemmFloat, PiecesOfBGiveSameBits) {
-  if (GetParam() > max_isa()) GTEST_SKIP() << "needs " << name(GetParam());
-  if (!supported(GetParam())) emulator::install();
-  constexpr int64_t k = 21, panels = 3, gap = 64;
-  constexpr int64_t begins[] = {0, 4, 9, 10, k}, places[] = {1, 3, 0, 2};
-  for (DType type : {DType::f32, DType::i32, DType::i8}) {
-    const jit::GemmFloat gemm(GetParam(), type);
-    const int64_t row_bytes = 16 * panels * (type == DType::i8 ? 2 : 4);
-    for (int64_t rows : {2, 27}) {
-      test::Random random(5);
-      const auto a = random.floats(rows * k), b = random.floats(16 * panels * k), c = random.floats(rows * panels * 16),
-                 scales = random.floats(rows);
-      test::Guarded whole(static_cast<size_t>(row_bytes * k)), apart(static_cast<size_t>(4 * (row_bytes * k + gap)));
-      std::memcpy(whole.data(), b.data(), whole.size());
-      std::memset(apart.data(), 0xff, apart.size());
-      std::vector<jit::GemmFloatPiece> pieces;
-      for (int i = 0; i < 4; ++i) {
-        const int64_t at = places[i] * (row_bytes * k + gap);
-        std::memcpy(apart.data() + at, whole.data() + begins[i] * row_bytes,
-                    static_cast<size_t>((begins[i + 1] - begins[i]) * row_bytes));
-        pieces.push_back({at - places[0] * (row_bytes * k + gap), begins[i + 1] - begins[i], 0});
-      }
-      auto want = c, got = c;
-      jit::GemmFloatArgs args{.a = a.data(),
-                              .a_stride = k * 4,
-                              .b = whole.data(),
-                              .b_stride = row_bytes,
-                              .b_panel = row_bytes / panels,
-                              .b_ahead = 0,
-                              .c = want.data(),
-                              .c_stride = panels * 64,
-                              .k = k,
-                              .accumulate = 1,
-                              .row_scales = scales.data()};
-      gemm.run(args, rows, panels);
-      args.b = apart.data() + places[0] * (row_bytes * k + gap);
-      args.c = got.data();
-      args.k = pieces[0].k;
-      args.pieces = pieces.data() + 1;
-      args.piece_count = 3;
-      gemm.run(args, rows, panels);
-      EXPECT_TRUE(test::same_bits(got, want, message(name(type), ", ", rows, " rows"), random.seed()));
-    }
-  }
-}
-
 TEST_P(GemmFloat, SplitsRowsAndPanels) {
   if (GetParam() > max_isa()) GTEST_SKIP() << "needs " << name(GetParam());
   if (!supported(GetParam())) emulator::install();
