@@ -195,7 +195,9 @@ struct Family {
  private:
   template <size_t... index>
   void add_types(std::index_sequence<index...>) {
-    (add<layout_at(index)>(), ...);
+    // not a fold expression: compilers limit how deep those nest
+    constexpr void (Family::*adders[])() = {&Family::add<layout_at(index)>...};
+    for (const auto adder : adders) (this->*adder)();
   }
 
   template <QuantLayout layout>
