@@ -2,19 +2,16 @@
 #include "models/weights.h"
 
 #include <algorithm>
-#include <atomic>
-#include <chrono>
 #include <map>
 #include <optional>
 #include <set>
-#include <tuple>
 #include <utility>
 #include <vector>
 
 #include "models/builder.h"
 #include "models/config.h"
 #include "models/io/coded_matrix.h"
-#include "models/weight_part.h"
+#include "models/weight_loader.h"
 #include "quant/codes.h"
 #include "tensor/check.h"
 
@@ -224,192 +221,12 @@ void Weights::Impl::place() {
   for (auto& [entry, offset] : places) entry->tensor = Tensor(entry->tensor.desc, memory.data() + offset);
 }
 
-namespace {
-
-/// Counts bytes done by all workers; only the loading thread (worker 0) reports.
-class Reporter {
- public:
-  Reporter(uint64_t total, const Progress& progress) : total_(total), progress_(progress) {}
-  void done(uint64_t bytes, bool loading_thread) {
-    const uint64_t sum = done_ += bytes;
-    if (!loading_thread || !progress_) return;
-    const auto now = std::chrono::steady_clock::now();
-    if (now - last_ < std::chrono::milliseconds(100)) return;
-    last_ = now;
-    progress_(sum, total_);
-  }
-  void finish() {
-    if (progress_) progress_(total_, total_);
-  }
-
- private:
-  uint64_t total_;
-  const Progress& progress_;
-  std::atomic<uint64_t> done_ = 0;
-  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
-};
-
-/// One part of an entry, in the order of the file.
-struct Step {
-  const Entry* entry;
-  size_t index;
-
-  const WeightPart& part() const { return entry->parts[index]; }
-  auto place() const {
-    const StoredTensor& t = *part().tensor;
-    return std::tuple(t.file, t.offset, part().slice.first, part().slice.runs.empty() ? 0 : part().slice.runs.front().row);
-  }
-};
-
-/// What a worker takes at a time: panels [begin, end) of a step, all of it when it is a vector.
-struct Job {
-  size_t step;
-  int64_t begin = 0, end = 0;
-};
-
-constexpr uint64_t chunk_bytes = 256 << 10;  // what is read stays in the core's L2 until it is packed
-// Enough for what becomes of it to fill huge pages: workers that meet in one would both clear it.
-constexpr uint64_t job_bytes = 4 << 20;
-constexpr size_t jobs_ahead = 8;  // by which maps are asked for before they are read
-
-/// Reads and packs the steps, in the order of the file, on all workers.
-class Loader {
- public:
-  Loader(const Checkpoint& checkpoint, std::vector<Step> steps, ThreadPool& pool, const Progress& progress)
-      : checkpoint_(checkpoint),
-        steps_(std::move(steps)),
-        pool_(pool),
-        buffers_(static_cast<size_t>(pool.size())),
-        reporter_(total(), progress) {
-    for (size_t i = 0; i < steps_.size(); ++i) {
-      const WeightPart& part = steps_[i].part();
-      if (i == 0 || part.tensor != steps_[i - 1].part().tensor) ++tensors_;
-      tensor_of_.push_back(tensors_ - 1);
-      if (part.slice.vector()) {
-        jobs_.push_back({i});
-        continue;
-      }
-      const int64_t panels = (part.slice.rows() + quant::panel_columns - 1) / quant::panel_columns;
-      const int64_t most = panels_in(part, job_bytes);
-      for (int64_t begin = 0; begin < panels; begin += most)
-        jobs_.push_back({i, begin, std::min(begin + most, panels)});
-    }
-    left_ = std::vector<std::atomic<size_t>>(tensors_);
-    for (const Job& job : jobs_) ++left_[tensor_of_[job.step]];
-  }
-
-  void run() {
-    for (size_t i = 0; i < jobs_ahead; ++i) prefetch(i);
-    pool_.for_each(static_cast<int64_t>(jobs_.size()), 1, [&](int64_t begin, int64_t, const Worker& worker) {
-      if (failed_) return;  // the worker that failed has left; what the others do is of no use
-      try {
-        run_job(static_cast<size_t>(begin), worker.index);
-      } catch (...) {
-        failed_ = true;
-        throw;
-      }
-    });
-    reporter_.finish();
-  }
-
- private:
-  uint64_t total() const {
-    uint64_t sum = 0;
-    for (const Step& step : steps_) sum += step.part().bytes();
-    return sum;
-  }
-
-  static int64_t panels_in(const WeightPart& part, uint64_t bytes) {
-    const uint64_t panel_bytes = part.row_bytes() * quant::panel_columns;
-    return static_cast<int64_t>(std::max<uint64_t>(1, bytes / std::max<uint64_t>(1, panel_bytes)));
-  }
-
-  void run_job(size_t index, int worker) {
-    prefetch(index + jobs_ahead);
-    load(jobs_[index], worker);
-    const size_t step = jobs_[index].step;
-    if (--left_[tensor_of_[step]] > 0) return;
-    const StoredTensor& source = *steps_[step].part().tensor;
-    checkpoint_.file(source).release(source.offset, source.bytes);
-  }
-
-  /// Of what is read through the map. For the rest the system's own read-ahead is faster (docs/benchmarks.md).
-  void prefetch(size_t index) const {
-    if (index >= jobs_.size() || reads_rows(jobs_[index])) return;
-    if (index > 0 && tensor_of_[jobs_[index - 1].step] == tensor_of_[jobs_[index].step]) return;
-    const StoredTensor& source = *steps_[jobs_[index].step].part().tensor;
-    checkpoint_.file(source).prefetch(source.offset, source.bytes);
-  }
-
-  bool reads_rows(const Job& job) const {
-    const WeightPart& part = steps_[job.step].part();
-    return !part.slice.vector() && part.contiguous();
-  }
-
-  void load(const Job& job, int worker) {
-    const Step& step = steps_[job.step];
-    const WeightPart& part = step.part();
-    if (reads_rows(job)) return load_rows(job, worker);
-    checkpoint_.file(*part.tensor).check_unchanged();
-    const std::byte* data = checkpoint_.bytes(*part.tensor).data();
-    std::byte* out = step.entry->part_data(step.index);
-    if (part.slice.vector()) {
-      read_vector(part, data, reinterpret_cast<float*>(out));
-      return reporter_.done(part.bytes(), worker == 0);
-    }
-    for_each_chunk(job, [&](int64_t row, int64_t rows) {
-      pack_part(part, data, *step.entry->part.format, row, rows, out);
-      reporter_.done(static_cast<uint64_t>(rows) * part.row_bytes(), worker == 0);
-    });
-  }
-
-  /// Rows that stand together in the file are read into the worker's buffer: cheaper than the page faults of a map, and
-  /// no page of the file stays mapped.
-  void load_rows(const Job& job, int worker) {
-    const Step& step = steps_[job.step];
-    const WeightPart& part = step.part();
-    const StoredTensor& source = *part.tensor;
-    Buffer& buffer = buffers_[static_cast<size_t>(worker)];
-    for_each_chunk(job, [&](int64_t row, int64_t rows) {
-      const size_t size = static_cast<size_t>(rows) * part.row_bytes();
-      if (buffer.size() < size) buffer = Buffer(size);
-      checkpoint_.file(source).read(source.offset + part.offset(row), {buffer.data(), size});
-      pack_contiguous(part, buffer.data(), *step.entry->part.format, row, rows, step.entry->part_data(step.index));
-      reporter_.done(size, worker == 0);
-    });
-  }
-
-  /// Calls visit(row, rows) for parts of the job of about chunk_bytes.
-  template <class Visit>
-  void for_each_chunk(const Job& job, const Visit& visit) const {
-    const WeightPart& part = steps_[job.step].part();
-    const int64_t most = panels_in(part, chunk_bytes);
-    for (int64_t panel = job.begin; panel < job.end; panel += most) {
-      const int64_t row = panel * quant::panel_columns;
-      visit(row, std::min(std::min(panel + most, job.end) * quant::panel_columns, part.slice.rows()) - row);
-    }
-  }
-
-  const Checkpoint& checkpoint_;
-  std::vector<Step> steps_;
-  ThreadPool& pool_;
-  std::vector<Job> jobs_;
-  size_t tensors_ = 0;
-  std::vector<size_t> tensor_of_;          // by step; a tensor may make several that follow each other
-  std::vector<std::atomic<size_t>> left_;  // jobs, by tensor
-  std::atomic<bool> failed_ = false;
-  std::vector<Buffer> buffers_;
-  Reporter reporter_;
-};
-
-}  // namespace
-
 void Weights::Impl::load(const Checkpoint& checkpoint, ThreadPool& pool, const Progress& progress) {
-  std::vector<Step> steps;
+  std::vector<PlacedPart> parts;
   for (auto& [key, entry] : entries)
-    for (size_t i = 0; i < entry.parts.size(); ++i) steps.push_back({&entry, i});
-  std::sort(steps.begin(), steps.end(), [](const Step& a, const Step& b) { return a.place() < b.place(); });
-  Loader(checkpoint, std::move(steps), pool, progress).run();
+    for (size_t i = 0; i < entry.parts.size(); ++i)
+      parts.push_back({&entry.parts[i], entry.part.format, entry.part_data(i)});
+  load_parts(checkpoint, std::move(parts), pool, progress);
   for (const StoredTensor& tensor : checkpoint.tensors()) checkpoint.file(tensor).check_unchanged();
   for (auto& [key, entry] : entries) entry.parts.clear();
 }
