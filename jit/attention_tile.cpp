@@ -82,7 +82,7 @@ constexpr int64_t prefetch_bytes = 8192;
 /// The pages of one block that the tile sees, of the part's kv heads, which follow each other in each.
 struct Block {
   AttentionColumns columns{};
-  int64_t seen = 0;        ///< columns behind this one no row sees: they may hold anything
+  int64_t seen = 0;            ///< columns behind this one no row sees: they may hold anything
   int64_t begin = 0, end = 0;  ///< rows of each kv head that see some
   int64_t pages = 0;
   const std::byte *keys[block_pages] = {}, *seconds[block_pages] = {};  ///< seconds: values or tails
@@ -106,11 +106,10 @@ Block one_page(const Block& block, int64_t page) {
 }
 
 /// How far from the `part_bytes` bytes of pages at `offset` a kernel prefetches: what is read prefetch_bytes later, which is
-/// what then(bytes behind the pages) says when the pages end before.
-template <class Then>
-int64_t ahead(const std::byte* pages, int64_t offset, int64_t part_bytes, Then then) {
+/// in what comes `then` when the pages end before.
+int64_t ahead(const std::byte* pages, int64_t offset, int64_t part_bytes, const std::byte* then) {
   const int64_t target = offset + prefetch_bytes;
-  return target < part_bytes ? prefetch_bytes : then(target - part_bytes) - (pages + offset);
+  return target < part_bytes ? prefetch_bytes : then + (target - part_bytes) - (pages + offset);
 }
 
 /// Rows of queries, codes or floats, and their scales.
@@ -137,8 +136,8 @@ struct Columns {
   const std::byte* page;
   int64_t bytes, ahead;
   int64_t values_ahead;  ///< likewise, while the first panel is expanded
-  bool accumulate;       ///< codes never do
-  float* scores;    ///< of the first row, at the page's first column
+  bool accumulate;        ///< codes never do
+  float* scores;          ///< of the first row, at the page's first column
 };
 
 /// scores (+)= queries times the page, whose rows are the columns.
@@ -181,22 +180,18 @@ void scores_of(const AttentionShape& shape, const AttentionGemm& gemm, const Blo
   const int64_t key_bytes = shape.key_bytes(), second_bytes = shape.second_bytes();
   for (int64_t page = 0; page < block.pages; ++page) {
     const std::byte *keys = block.keys[page], *seconds = block.seconds[page];
-    const auto behind_keys = [&](int64_t offset) {
-      if (shape.tail_dim > 0) return seconds + offset;
-      if (page + 1 < block.pages) return block.keys[page + 1] + offset;
-      return block.seconds[0] + offset;
-    };
+    // without tails the keys of all pages come first
+    const std::byte* behind = shape.tail_dim > 0 ? seconds : page + 1 < block.pages ? block.keys[page + 1] : block.seconds[0];
     for (int64_t head = 0; head < part.kv_count; ++head) {
       const int64_t row = head * part.head_rows + block.begin, at = row * block_positions + block.column(page);
-      int64_t far = ahead(keys, head * key_bytes, part.kv_count * key_bytes, behind_keys);
+      int64_t far = ahead(keys, head * key_bytes, part.kv_count * key_bytes, behind);
       // A tile's many rows take so long that the whole next page can come.
       if (block.rows() >= expanded_rows) far = block.keys_behind(page) - keys;
       add_scores(shape, gemm, key_queries(shape, work, row),
                  {keys + head * key_bytes, key_bytes, far, seconds - keys, false, work.scores + at}, block.rows(),
                  work);
       if (shape.tail_dim == 0) continue;
-      far = ahead(seconds, head * second_bytes, part.kv_count * second_bytes,
-                  [&](int64_t offset) { return block.keys_behind(page) + offset; });
+      far = ahead(seconds, head * second_bytes, part.kv_count * second_bytes, block.keys_behind(page));
       add_scores(shape, gemm, tail_queries(shape, work, row),
                  {seconds + head * second_bytes, second_bytes, far, 0, !shape.coded(),
                   (shape.coded() ? work.tails : work.scores) + at},
@@ -241,10 +236,7 @@ void add_values(const AttentionShape& shape, const AttentionGemm& gemm, const Bl
   args.b = values;
   args.b_stride = shape.padded_dim * element_of(shape);
   args.b_panel = panel_columns * element_of(shape);
-  if (!copies_values(shape)) {
-    args.b_ahead = ahead(values - head * bytes, head * bytes, part.kv_count * bytes,
-                         [&](int64_t offset) { return page.next + offset; });
-  }
+  if (!copies_values(shape)) args.b_ahead = ahead(page.seconds[0], head * bytes, part.kv_count * bytes, page.next);
   args.k = value_rows(shape, page.slots(0));
   gemm.pages.run(args, page.rows(), shape.padded_dim / panel_columns);
 }
