@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "tensor/check.h"
+#include "tensor/clones.h"
 #include "tensor/cpu.h"
 
 namespace nibble::models {
@@ -19,7 +20,7 @@ struct Sums {
 };
 
 /// y += a[0] x[0] + ... + a[3] x[3]
-__attribute__((target_clones("avx2,fma", "default")))
+NIBBLE_CLONES("avx2,fma", "default")
 void add_four(float* y, const float* const* x, const float* a, int64_t count) {
   const float *x0 = x[0], *x1 = x[1], *x2 = x[2], *x3 = x[3];
   for (int64_t j = 0; j < count; ++j) y[j] += (a[0] * x0[j] + a[1] * x1[j]) + (a[2] * x2[j] + a[3] * x3[j]);

@@ -2,13 +2,14 @@
 #include "quant/feedback.h"
 
 #include "tensor/check.h"
+#include "tensor/clones.h"
 
 namespace nibble::quant {
 
 namespace {
 
 /// y -= factor * u
-__attribute__((target_clones("avx2", "default"))) void subtract(float* y, const float* u, float factor, int64_t count) {
+NIBBLE_CLONES("avx2", "default") void subtract(float* y, const float* u, float factor, int64_t count) {
   for (int64_t i = 0; i < count; ++i) y[i] -= factor * u[i];
 }
 

@@ -7,17 +7,16 @@
 #include <numeric>
 
 #include "quant/formats/formats.h"
+#include "tensor/clones.h"
 
 namespace nibble::quant {
 
 namespace {
 
+// The clones give the same bits: sums run in lanes whatever the vectors are.
 using Lanes = float __attribute__((vector_size(32)));
 constexpr int lanes = 8;
 constexpr float magic = 0x1.8p23f;  // adding it puts the sum's last place at 1, so the addition rounds
-
-// The same bits with and without AVX2: sums run in lanes whatever the vectors are.
-#define NIBBLE_CLONES __attribute__((target_clones("avx2", "default")))
 
 struct Even {
   float low, high;
@@ -31,7 +30,7 @@ struct Book {
 
 float total(const float* lane) { return std::accumulate(lane, lane + lanes, 0.0f); }
 
-NIBBLE_CLONES
+NIBBLE_CLONES("avx2", "default")
 void sum_even(const float* x, const float* h, int count, float inverse, float minimum, Even even, float* out) {
   Lanes q1 = {}, q2 = {}, qx = {};
   for (int j = 0; j < count; j += lanes) {
@@ -52,7 +51,7 @@ void sum_even(const float* x, const float* h, int count, float inverse, float mi
   std::memcpy(out + 2 * lanes, &qx, sizeof qx);
 }
 
-NIBBLE_CLONES
+NIBBLE_CLONES("avx2", "default")
 void sum_book(const float* x, const float* h, int count, float inverse, Book book, float* out) {
   Lanes q1 = {}, q2 = {}, qx = {};
   for (int j = 0; j < count; j += lanes) {
@@ -72,7 +71,7 @@ void sum_book(const float* x, const float* h, int count, float inverse, Book boo
   std::memcpy(out + 2 * lanes, &qx, sizeof qx);
 }
 
-NIBBLE_CLONES
+NIBBLE_CLONES("avx2", "default")
 void error_even(const float* x, const float* h, int count, float inverse, float scale, float minimum, Even even, float* out) {
   Lanes sum = {};
   for (int j = 0; j < count; j += lanes) {
@@ -89,7 +88,7 @@ void error_even(const float* x, const float* h, int count, float inverse, float 
   std::memcpy(out, &sum, sizeof sum);
 }
 
-NIBBLE_CLONES
+NIBBLE_CLONES("avx2", "default")
 void error_book(const float* x, const float* h, int count, float inverse, float scale, Book book, float* out) {
   Lanes sum = {};
   for (int j = 0; j < count; j += lanes) {

@@ -17,6 +17,7 @@
 #include "quant/panels.h"
 #include "quant/quantize_avx2.h"
 #include "tensor/check.h"
+#include "tensor/clones.h"
 
 namespace nibble::quant {
 
@@ -28,7 +29,7 @@ constexpr int lanes = 8;
 constexpr float magic = 0x1.8p23f;
 
 /// range_of for a multiple of eight.
-__attribute__((target_clones("avx2", "default")))
+NIBBLE_CLONES("avx2", "default")
 void range_of_lanes(const float* x, int count, Range& range) {
   Lanes low, high;
   std::memcpy(&low, x, sizeof low);
@@ -47,7 +48,7 @@ void range_of_lanes(const float* x, int count, Range& range) {
 }
 
 /// codes = nearest(x - minimum, d, low, high) - low, for a multiple of eight and d that is not 0.
-__attribute__((target_clones("avx2", "default")))
+NIBBLE_CLONES("avx2", "default")
 void codes_of_lanes(const float* x, int count, float minimum, float d, float low, float high, uint8_t* codes) {
   for (int j = 0; j < count; j += lanes) {
     Lanes v;
@@ -70,7 +71,7 @@ int nearest(float x, float d, int low, int high) {
 }
 
 /// Per weight the first code whose value is nearest to x / d, or to 0 when d is 0.
-__attribute__((target_clones("avx2", "default")))
+NIBBLE_CLONES("avx2", "default")
 void codes_of_book(const float* x, int count, float d, const int8_t* book, int size, uint8_t* codes) {
   using Integers = int32_t __attribute__((vector_size(32)));
   float values[16];
