@@ -84,8 +84,10 @@ TEST_P(MatmulFloat, EqualsReferenceForAnyShape) {
     }
   }
 }
-TEST_P(MatmulFloat, EqualsReferenceAcrossBlocksOfDepth) {
-  for (int64_t m : {1, 14}) check({.m = m, .k = 1100, .n = {20}}, 2);
+TEST_P(MatmulFloat, EqualsReferenceAcrossBlocksOfRowsAndDepth) {
+  for (const char* format : {"f16", "bf16", "e4m3_g64"}) {
+    for (int64_t m : {1, 14, 200, 390}) check({.m = m, .k = m < 200 ? 1152 : 320, .n = {20, 150}, .format = format}, 2);
+  }
 }
 TEST_P(MatmulFloat, ReadsEveryCodebookOfFloats) {
   for (const char* book : {"nf4_float", "fp4_float", "e4m3", "e5m2"}) {
