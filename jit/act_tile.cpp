@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "jit/act_tile.h"
 
-#include <emmintrin.h>
-
 #include <algorithm>
 #include <bit>
 #include <cstring>
+
+#include "jit/vector_math.h"
 
 namespace nibble::jit {
 
@@ -49,16 +49,38 @@ void interleave(const std::byte* in, int64_t row_bytes, int rows, int64_t count,
   }
 }
 
-// The dword of GemmShape::start_k: -zero_point times the sums of 16 values at each of `blocks` places, by k % 4 / 2.
-int32_t start_of(const std::byte* values, int blocks, int zero_point) {
-  __m128i sums = _mm_setzero_si128();
-  for (int i = 0; i < blocks; ++i) {
-    const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(values + i * 16));
-    sums = _mm_add_epi16(sums, _mm_add_epi16(_mm_srai_epi16(_mm_slli_epi16(x, 8), 8), _mm_srai_epi16(x, 8)));
+void store_dword(std::byte* to, int32_t value) { std::memcpy(to, &value, 4); }
+
+NIBBLE_AVX2_BEGIN
+
+// The dwords of GemmShape::start_k, -zero_point times the sums of so many values by k % 4 / 2, each `stride` bytes behind
+// the one before it. `count` is a multiple of 32.
+void store_starts(const std::byte* values, int64_t count, int start_k, int zero_point, std::byte* to, int64_t stride) {
+  const __m256i ones = _mm256_set1_epi8(1), factor = _mm256_set1_epi16(static_cast<int16_t>(-zero_point));
+  for (int64_t k = 0; k < count; k += 32) {
+    const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(values + k));
+    __m256i sums = _mm256_maddubs_epi16(ones, x);
+    sums = _mm256_add_epi16(sums, _mm256_shuffle_epi32(sums, 0x4e));
+    sums = _mm256_add_epi16(sums, _mm256_shuffle_epi32(sums, 0xb1));
+    if (start_k == 32) sums = _mm256_add_epi16(sums, _mm256_permute2x128_si256(sums, sums, 1));
+    sums = _mm256_mullo_epi16(sums, factor);
+    store_dword(to, _mm256_cvtsi256_si32(sums));
+    to += stride;
+    if (start_k == 32) continue;
+    store_dword(to, _mm256_extract_epi32(sums, 4));
+    to += stride;
   }
-  sums = _mm_add_epi16(sums, _mm_srli_si128(sums, 8));
-  sums = _mm_add_epi16(sums, _mm_srli_si128(sums, 4));
-  return _mm_cvtsi128_si32(_mm_mullo_epi16(sums, _mm_set1_epi16(static_cast<int16_t>(-zero_point))));
+}
+
+NIBBLE_AVX2_END
+
+// out[i * rows] = in[i] + add, dwords
+void scatter(const std::byte* in, int64_t count, int32_t add, int rows, std::byte* out) {
+  for (int64_t i = 0; i < count; ++i) {
+    int32_t value;
+    std::memcpy(&value, in + i * 4, 4);
+    store_dword(out + i * rows * 4, value + add);
+  }
 }
 
 }  // namespace
@@ -84,33 +106,19 @@ void pack_act_tile(const GemmShape& shape, int rows, const Activations& act, int
     }
     const int64_t group_begin = a * shape.groups_per_record;
     const int64_t groups = std::min<int64_t>(shape.groups_per_record, geometry.sums_per_row - group_begin);
-    for (int64_t g = 0; g < groups; ++g) {
-      for (int r = 0; r < rows; ++r) {
-        const int64_t at = (row + r) * geometry.sums_per_row + group_begin + g;
-        const std::byte* sum = act.data + geometry.sums_offset + static_cast<size_t>(at) * 4;
-        const int to = (shape.float_sums ? shape.act_float_sums : shape.act_int_sums) + (static_cast<int>(g) * rows + r) * 4;
-        if (shape.float_sums || shape.int_sums) std::memcpy(tile + to, sum, 4);
-        if (!shape.carries_biased) continue;
-        int32_t biased;
-        std::memcpy(&biased, sum, 4);
-        biased += std::bit_cast<int32_t>(integer_bias);
-        std::memcpy(tile + shape.act_biased_sums + (static_cast<int>(g) * rows + r) * 4, &biased, 4);
-      }
+    for (int r = 0; r < rows && (shape.float_sums || shape.int_sums); ++r) {
+      const std::byte* sums = act.data + geometry.sums_offset + ((row + r) * geometry.sums_per_row + group_begin) * 4;
+      scatter(sums, groups, 0, rows, tile + (shape.float_sums ? shape.act_float_sums : shape.act_int_sums) + r * 4);
+      if (shape.carries_biased) scatter(sums, groups, std::bit_cast<int32_t>(integer_bias), rows, tile + shape.act_biased_sums + r * 4);
     }
-    for (int64_t at = 0; shape.start_k && at < k_count; at += shape.start_k) {
-      for (int r = 0; r < rows; ++r) {
-        const int32_t start = start_of(values + r * row_bytes + at, shape.start_k / 16, shape.zero_point);
-        std::memcpy(tile + shape.act_starts + (at / shape.start_k * rows + r) * 4, &start, 4);
-      }
+    for (int r = 0; r < rows && shape.start_k; ++r) {
+      store_starts(values + r * row_bytes, k_count, shape.start_k, shape.zero_point, tile + shape.act_starts + r * 4, rows * 4);
     }
     const int64_t scale_begin = a * shape.scales_per_record;
     const int64_t scales = std::min<int64_t>(shape.scales_per_record, geometry.scales_per_row - scale_begin);
-    for (int64_t s = 0; s < scales; ++s) {
-      for (int r = 0; r < rows; ++r) {
-        const int64_t at = (row + r) * geometry.scales_per_row + scale_begin + s;
-        std::memcpy(tile + shape.act_scales + (s * rows + r) * 4,
-                    act.data + geometry.scales_offset + static_cast<size_t>(at) * 4, 4);
-      }
+    for (int r = 0; r < rows; ++r) {
+      const int64_t at = (row + r) * geometry.scales_per_row + scale_begin;
+      scatter(act.data + geometry.scales_offset + at * 4, scales, 0, rows, tile + shape.act_scales + r * 4);
     }
   }
 }
