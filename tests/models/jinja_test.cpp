@@ -169,6 +169,39 @@ TEST(Jinja, ErrorsNameTheLine) {
   EXPECT_EQ(error_of("\n\n{{ 'a'|nothing }}"), "chat template, line 3: no filter is named 'nothing'");
 }
 
+TEST(Jinja, NothingOfWhatRunsItCanBeReached) {
+  // in Python these lead from any value to the interpreter, and from there to files and commands
+  const std::string values[] = {"''", "1", "1.5", "true", "none", "[]", "()", "{}", "[]|map('upper')", "''.upper", "[].append",
+                                "{}.get", "range", "range(3)", "namespace()", "joiner()", "cycler(1)", "cycler", "lipsum",
+                                "dict", "raise_exception", "strftime_now", "self", "caller", "m", "loop", "missing", "_context",
+                                "environment", "request", "config", "__builtins__", "[][0]"};
+  const std::string names[] = {"__class__",  "__init__", "__globals__", "__mro__", "__base__", "__subclasses__", "__dict__", "__code__",
+                               "__builtins__", "__import__", "__self__", "__func__", "__call__", "__getattribute__", "func_globals",
+                               "gi_frame", "mro", "_TemplateReference__context", "environment", "template"};
+  const auto in_scope = [](const std::string& expression) {
+    return "{% macro m() %}{% endmacro %}{% for i in [1] %}" + expression + "{% endfor %}";
+  };
+  for (const std::string& value : values) {
+    for (const std::string& name : names) {
+      for (const std::string& step : {"(" + value + ")." + name, "(" + value + ")['" + name + "']", value + "|attr('" + name + "')"}) {
+        // an error, or undefined: nothing to go on from
+        const std::string whether = in_scope("{{ (" + step + ") is defined }}");
+        if (error_of(whether) == "no error") EXPECT_EQ(text_of(whether), "False") << step;
+        for (const char* next : {".x", "['x']", "()", "[0]", "|attr('x')|attr('y')"})
+          EXPECT_NE(error_of(in_scope("{{ (" + step + ")" + next + " }}")), "no error") << step << next;
+      }
+    }
+  }
+  EXPECT_NE(error_of("{{ missing.a.b.c }}"), "no error");
+  EXPECT_NE(error_of("{{ {}.a.b }}"), "no error");
+  EXPECT_NE(error_of("{% set x = missing.a %}"), "no error");
+  EXPECT_NE(error_of("{{ '{0.__class__}'.format('') }}"), "no error");
+  EXPECT_NE(error_of("{{ '{0[__class__]}'.format({}) }}"), "no error");
+  for (const char* statement : {"{% include '/etc/passwd' %}", "{% import '/etc/passwd' as p %}", "{% from '/etc/passwd' import p %}",
+                                "{% extends '/etc/passwd' %}", "{{ open('/etc/passwd') }}", "{{ eval('1') }}", "{{ exec('1') }}"})
+    EXPECT_NE(error_of(statement), "no error") << statement;
+}
+
 TEST(Jinja, StaysWithinBounds) {
   const char* bombs[] = {
       "{% for a in range(100000) %}{% for b in range(100000) %}x{% endfor %}{% endfor %}",

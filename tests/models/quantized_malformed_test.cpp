@@ -33,9 +33,11 @@ TEST(QuantizedMalformed, Configuration) {
   for (const char* name : {"gptq4", "awq-gemm", "awq-gemv"}) {
     Copy(name).config([](json& c) { c["group_size"] = 0; }).refused({"config.json", "group_size", "expected -1", "found 0"});
     Copy(name).config([](json& c) { c["group_size"] = int64_t{1} << 40; }).refused({"config.json", "group_size", "1099511627776"});
-    // gemv pads its rows of scales, so that fewer groups fit too
-    if (std::string(name) != "awq-gemv")
-      Copy(name).config([](json& c) { c["group_size"] = (int64_t{1} << 31) - 1; }).refused({"model.safetensors", "expected shape", "found"});
+    // gemv fills its rows of scales up, so that fewer groups fit too
+    const bool filled = std::string_view(name) == "awq-gemv";
+    for (const int64_t group : {int64_t{-1}, int64_t{128}, (int64_t{1} << 31) - 1})
+      Copy(name).config([&](json& c) { c["group_size"] = group; })
+          .refused({"model.safetensors", filled ? "expected scales of 1 groups" : "expected shape", "found"});
     Copy(name).config([](json& c) { c["group_size"] = 32.5; }).refused({"config.json", "group_size", "an integer"});
   }
   for (const int bits : {0, -4, 33}) Copy("gptq4").config([&](json& c) { c["bits"] = bits; }).refused({"quantization_config.bits", std::to_string(bits)});

@@ -4,7 +4,7 @@
 //   version "gemm"   qweight i32 (k, n / 8)   qzeros i32 (groups, n / 8)   scales (groups, n)
 //                    along n; the word's nibbles, lowest first, are columns 0 2 4 6 1 3 5 7
 //   version "gemv"   qweight i32 (n, k / 8)   qzeros i32 (n, w)            scales (n, 8 w)
-//                    along k, in order; w words have room for the groups and are padded
+//                    along k, in order; w words have room for the groups and are padded with zeros
 #include <algorithm>
 
 #include "models/io/schemes/module.h"
@@ -87,8 +87,15 @@ void make_gemv(CodedMatrix& matrix, const ModulePart& weights, const ModulePart&
     }
   };
   matrix.scales = [zeros = zeros.data, scales, s, words](int64_t row, int64_t rows, float* out, float* offsets) {
+    std::vector<float> line(static_cast<size_t>(words * 8));
     for (int64_t i = row; i < row + rows; ++i, out += s.groups) {
-      scales.floats(i * words * 8, s.groups, out);
+      scales.floats(i * words * 8, words * 8, line.data());
+      std::copy_n(line.begin(), s.groups, out);
+      // zeros fill a row up; what has a scale is a group that a larger group_size would leave out
+      const auto other = std::find_if(line.begin() + s.groups, line.end(), [](float scale) { return scale != 0; });
+      NIBBLE_CHECK(other == line.end(), scales.where, ": row ", i, ": expected scales of ", s.groups,
+                   " groups and zeros behind them, found ", *other, " at ", other - line.begin(), "; is ", group_key,
+                   " too large?");
       for (int64_t g = 0; g < s.groups; ++g) *offsets++ = static_cast<float>(code_at(zeros + i * words * 4, 4, g));
     }
   };
