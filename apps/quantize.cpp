@@ -93,12 +93,41 @@ void refuse_flags_of_auto(const QuantizeFlags& flags) {
                "--bits, --size, --types and --native belong to --type auto");
 }
 
+int print_folder_plan(const models::FolderReport& plan) {
+  for (const models::FolderTensor& t : plan.tensors) print_tensor(t.name, t.shape, t.from, t.to, t.bytes_out);
+  print_plan_sizes(plan.tensors.size(), plan.quantised, plan.kept, plan.bytes_out, plan.bytes_in, plan.weights);
+  return 0;
+}
+
+int print_folder(const std::string& to, const models::FolderReport& report) {
+  if (isatty(STDERR_FILENO) != 0) std::fputs("\r\033[K", stderr);
+  print_sizes(to, report.bytes_out, report.bytes_in, report.weights, report.quantised, report.kept);
+  print_error(report.squared_error, report.squares);
+  return 0;
+}
+
+/// f32, f16, bf16, or keep: a folder of floats.
+bool is_float_type(const std::string& type) { return type == "keep" || type == "f32" || type == "f16" || type == "bf16"; }
+
+int write_floats(const QuantizeFlags& flags, const models::QuantizeStep& step) {
+  NIBBLE_CHECK(flags.rules.empty() && flags.output.empty() && flags.text.empty() && flags.options.importance.empty(), "--type ", flags.format,
+               ": a folder of floats has one type; expected no types of single tensors and nothing to calibrate with");
+  models::UnpackOptions options{.matrices = {}, .threads = flags.options.threads, .split_bytes = 0};
+  for (const DType type : {DType::f32, DType::f16, DType::bf16})
+    if (flags.format == name(type)) options.matrices = type;
+  if (!flags.split.empty()) options.split_bytes = parse_size(flags.split);
+  const auto report = models::unpack_to_folder(flags.from, flags.dry_run ? "" : flags.to, options, step);
+  return flags.dry_run ? print_folder_plan(report) : print_folder(flags.to, report);
+}
+
 /// OUT is no GGUF file.
 int write_folder(const QuantizeFlags& flags) {
   NIBBLE_CHECK(flags.embedding.empty(), flags.to,
                ": a folder keeps its embedding; expected no --embedding, or a name that ends in .gguf");
   NIBBLE_CHECK(flags.format != "auto", "--type auto: expected a name that ends in .gguf, found ", flags.to);
   refuse_flags_of_auto(flags);
+  const models::QuantizeStep step = isatty(STDERR_FILENO) != 0 ? show_step : [](std::string_view, int, int) {};
+  if (is_float_type(flags.format)) return write_floats(flags, step);
   models::FolderOptions options{.matrices = models::folder_layout(flags.format),
                                 .rules = {},
                                 .search = !flags.nearest,
@@ -117,18 +146,8 @@ int write_folder(const QuantizeFlags& flags) {
     const std::string type = rule.substr(equals + 1);
     options.rules.emplace_back(rule.substr(0, equals), type == "keep" ? std::nullopt : std::optional(models::folder_layout(type)));
   }
-  const bool terminal = isatty(STDERR_FILENO) != 0;
-  if (flags.dry_run) {
-    const auto plan = models::plan_folder(flags.from, options);
-    for (const models::FolderTensor& t : plan.tensors) print_tensor(t.name, t.shape, t.from, t.to, t.bytes_out);
-    print_plan_sizes(plan.tensors.size(), plan.quantised, plan.kept, plan.bytes_out, plan.bytes_in, plan.weights);
-    return 0;
-  }
-  const auto report = models::quantize_folder(flags.from, flags.to, options, terminal ? show_step : [](std::string_view, int, int) {});
-  if (terminal) std::fputs("\r\033[K", stderr);
-  print_sizes(flags.to, report.bytes_out, report.bytes_in, report.weights, report.quantised, report.kept);
-  print_error(report.squared_error, report.squares);
-  return 0;
+  if (flags.dry_run) return print_folder_plan(models::plan_folder(flags.from, options));
+  return print_folder(flags.to, models::quantize_folder(flags.from, flags.to, options, step));
 }
 
 models::AutoTypes automatic_types(const QuantizeFlags& flags) {
@@ -219,7 +238,8 @@ Action setup_quantize(CLI::App& app) {
   app.add_option("in", flags->from, "GGUF file, the first shard of a split one, or a Hugging Face folder")->type_name("IN")->required();
   app.add_option(
          "out", flags->to,
-         "GGUF file to write (ending in .gguf), or a folder of safetensors for compressed-tensors or bitsandbytes")
+         "GGUF file to write (ending in .gguf), or a folder of safetensors: quantised for compressed-tensors or bitsandbytes, "
+         "or floats")
       ->type_name("OUT");
   app.add_option("--format,--type", flags->format,
                  "Of the matrices: q4_g64, q4_g128, q6_g64, a type of GGUF as q4_k, weights as int4:g128:sym:f16 or "
@@ -250,6 +270,7 @@ Action setup_quantize(CLI::App& app) {
   app.footer("Quantise from the most exact file there is. Our own types can be read by nibble only.\n\nExample:\n"
              "  nibble quantize model-f16.gguf model-q4.gguf --calibrate text.txt\n"
              "  nibble quantize FOLDER OUTFOLDER --type int4:g128:asym:bf16\n"
+             "  nibble quantize model.gguf OUTFOLDER --type f16\n"
              "  nibble quantize model-f16.gguf model-4.6.gguf --type auto --bits 4.6 --calibrate text.txt\n"
              "  nibble quantize FOLDER model-q4_k.gguf --type q4_k --token-embedding-type q6_k --imatrix model.imatrix");
   return [flags] { return quantize(*flags); };

@@ -12,11 +12,6 @@ namespace nibble::models {
 
 namespace {
 
-std::string put(std::string text, std::string_view mark, int number) {
-  const size_t at = text.find(mark);
-  return at == std::string::npos ? text : text.replace(at, mark.size(), std::to_string(number));
-}
-
 /// Every tensor of a path of an architecture: those of all layers and experts.
 std::vector<Linear> tensors_of(const Checkpoint& folder, const Name& name, std::string_view path, int layers) {
   std::vector<Linear> found;
@@ -26,13 +21,13 @@ std::vector<Linear> tensors_of(const Checkpoint& folder, const Name& name, std::
   const bool layered = stem.find("{}") != std::string::npos, experts = stem.find("{e}") != std::string::npos;
   for (int layer = 0; layer < (layered ? layers : 1); ++layer) {
     for (int expert = 0; expert == 0 || experts; ++expert) {
-      const StoredTensor* tensor = folder.tensor(put(put(stem, "{}", layer), "{e}", expert) + ".weight");
+      const StoredTensor* tensor = folder.tensor(put_number(put_number(stem, "{}", layer), "{e}", expert) + ".weight");
       if (tensor == nullptr) break;
       const std::string graph = (layered ? message("blk.", layer, ".") : "") + std::string(name.name) + ".weight";
       found.push_back({.weight = tensor,
                        .layout = {},
                        .graph = graph,
-                       .gguf = put(gguf, "{}", layer) + ".weight",
+                       .gguf = put_number(gguf, "{}", layer) + ".weight",
                        .expert = experts});
     }
   }
@@ -40,6 +35,12 @@ std::vector<Linear> tensors_of(const Checkpoint& folder, const Name& name, std::
 }
 
 }  // namespace
+
+std::string put_number(std::string_view path, std::string_view mark, int number) {
+  const size_t at = path.find(mark);
+  if (at == std::string_view::npos) return std::string(path);
+  return message(path.substr(0, at), number, path.substr(at + mark.size()));
+}
 
 std::vector<Linear> find_linears(const Checkpoint& folder, const FolderOptions& options) {
   const Arch& arch = find_arch(folder.metadata().need_string("model_type"));

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "models/calibrate.h"
@@ -26,6 +27,9 @@ struct Linear {
 
 /// Weights that share a scale.
 inline int64_t group_of(const QuantLayout& layout, int64_t k) { return layout.group ? layout.group : k; }
+
+/// A path of Arch::names with a number in place of the first `mark`, "{}" or "{e}".
+std::string put_number(std::string_view path, std::string_view mark, int number);
 
 /// By name. Matrices of the embedding, of positions and of routers are none, nor are those whose rows are columns
 /// elsewhere.

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "models/config.h"
+#include "models/folder_linears.h"
 #include "models/model_source.h"
 #include "models/text/gguf_keys.h"
 #include "models/weight_part.h"
@@ -33,12 +34,6 @@ const Kind& find_kind(const Arch& arch, const std::string& path) {
   fail(path, ": a folder of architecture ", arch.name, " can't be written as GGUF; those that can are ", known);
 }
 
-std::string put_layer(std::string_view path, int layer) {
-  const size_t at = path.find("{}");
-  if (at == std::string_view::npos) return std::string(path);
-  return message(path.substr(0, at), layer, path.substr(at + 2));
-}
-
 class FolderReader {
  public:
   explicit FolderReader(const Checkpoint& folder)
@@ -63,14 +58,14 @@ class FolderReader {
     std::string_view paths = name.paths;
     const bool optional = paths.starts_with('?');
     if (optional) paths.remove_prefix(1);
-    const std::string gguf = put_layer(paths.substr(0, paths.find('|')), layer);
+    const std::string gguf = put_number(paths.substr(0, paths.find('|')), "{}", layer);
     bool found = false;
     for (size_t bar = paths.find('|'); bar != std::string_view::npos && !found;) {
       const size_t begin = bar + 1;
       bar = paths.find('|', begin);
       const std::string_view path = paths.substr(begin, bar == std::string_view::npos ? bar : bar - begin);
       const size_t hash = path.find('#');
-      const std::string stem = put_layer(path.substr(0, hash), layer);
+      const std::string stem = put_number(path.substr(0, hash), "{}", layer);
       const std::string_view pieces = hash == std::string_view::npos ? "" : path.substr(hash + 1);
       for (const char* suffix : {".weight", ".bias"}) {
         const StoredTensor* tensor = folder_.tensor(stem + suffix);

@@ -5,6 +5,7 @@
 #include <new>
 #include <optional>
 
+#include "models/catalog.h"
 #include "models/config.h"
 #include "models/decoder.h"
 #include "models/io/checkpoint.h"
@@ -25,20 +26,13 @@ void check_is_model(const Metadata& metadata) {
     NIBBLE_CHECK(type != other, metadata.file(), ": key 'general.type': expected a model, found '", type, "'");
 }
 
-const Arch& arch_of(const Metadata& metadata, const std::string& wanted) {
-  const char* key = metadata.source() == Metadata::Source::gguf ? "general.architecture" : "model_type";
-  const std::string type = metadata.need_string(key);
-  const Arch* found = nullptr;
-  try {
-    found = &find_arch(type);
-  } catch (const Error& error) {
-    fail(metadata.file(), ": ", key, ": ", error.what());
-  }
-  for (const Arch& variant : all_archs())
-    if (variant.claims != nullptr && variant.base == found->name && variant.claims(metadata)) found = &variant;
-  if (wanted.empty()) return *found;
+/// "": whatever it is.
+const Arch& wanted_arch(const Metadata& metadata, const std::string& wanted) {
+  const Arch& found = arch_of(metadata);
+  if (wanted.empty()) return found;
   const Arch& arch = find_arch(wanted);
-  NIBBLE_CHECK(&arch == found || arch.base == found->name, metadata.file(), ": ", key, ": expected ", arch.name, ", found '", type, "'");
+  NIBBLE_CHECK(&arch == &found || arch.base == found.name, metadata.file(), ": ", architecture_key(metadata), ": expected ", arch.name,
+               ", found '", metadata.need_string(architecture_key(metadata)), "'");
   return arch;
 }
 
@@ -140,7 +134,7 @@ std::shared_ptr<const Model> Model::load(const std::string& path, const LoadOpti
   check_is_model(metadata);
   auto model = std::make_shared<Model>();
   model->path = path;
-  model->arch = &arch_of(metadata, options.arch);
+  model->arch = &wanted_arch(metadata, options.arch);
   model->name = metadata.get_string("general.name", file_name(checkpoint.path()));
   const HfFolder* folder = checkpoint.folder();
   model->chat_template = folder != nullptr ? folder->chat_template() : metadata.get_string("tokenizer.chat_template", "");

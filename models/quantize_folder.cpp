@@ -1,12 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "models/quantize_folder.h"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cstdio>
-#include <cstring>
 #include <filesystem>
 #include <map>
 #include <mutex>
@@ -14,6 +10,8 @@
 
 #include "models/folder_form.h"
 #include "models/folder_linears.h"
+#include "models/gguf_folder.h"
+#include "models/io/new_folder.h"
 #include "models/weight_part.h"
 #include "quant/fit_codes.h"
 #include "quant/spec.h"
@@ -79,48 +77,6 @@ class FolderQuantizer {
   std::mutex mutex_;
 };
 
-/// A folder that takes its name when it is whole.
-class NewFolder {
- public:
-  explicit NewFolder(fs::path to) : to_(std::move(to)) {
-    if (!to_.has_filename()) to_ = to_.parent_path();
-    partial_ = to_;
-    partial_ += ".partial." + std::to_string(getpid());
-    NIBBLE_CHECK(!fs::exists(to_) || (fs::is_directory(to_) && fs::is_empty(to_)), to_.string(),
-                 ": expected a folder that is new or empty");
-    std::error_code error;
-    NIBBLE_CHECK(fs::create_directory(partial_, error) && !error, partial_.string(),
-                 ": cannot create it: ", error.message());
-  }
-  ~NewFolder() {
-    std::error_code ignored;
-    if (!done_) fs::remove_all(partial_, ignored);
-  }
-  NewFolder(const NewFolder&) = delete;
-  NewFolder& operator=(const NewFolder&) = delete;
-
-  std::string path() const { return partial_.string(); }
-  void write(const std::string& name, std::string_view text) const {
-    const std::string file = (partial_ / name).string();
-    std::FILE* out = std::fopen(file.c_str(), "wbx");
-    NIBBLE_CHECK(out != nullptr, file, ": cannot create it: ", std::strerror(errno));
-    const bool written = std::fwrite(text.data(), 1, text.size(), out) == text.size() && std::fflush(out) == 0 &&
-                         fsync(fileno(out)) == 0;
-    const bool closed = std::fclose(out) == 0;
-    NIBBLE_CHECK(written && closed, file, ": cannot write it: ", std::strerror(errno));
-  }
-  void finish() {
-    std::error_code error;
-    fs::rename(partial_, to_, error);
-    NIBBLE_CHECK(!error, to_.string(), ": cannot rename ", partial_.string(), " to it: ", error.message());
-    done_ = true;
-  }
-
- private:
-  fs::path to_, partial_;
-  bool done_ = false;
-};
-
 /// Files of text beside the weights, which say nothing about how those are stored.
 void copy_side_files(const HfFolder& folder, const NewFolder& to) {
   for (const auto& entry : fs::directory_iterator(folder.path())) {
@@ -144,7 +100,6 @@ struct FolderPlan {
 };
 
 FolderPlan make_plan(const Checkpoint& checkpoint, const FolderOptions& options) {
-  NIBBLE_CHECK(checkpoint.folder() != nullptr, checkpoint.path(), ": expected a Hugging Face folder to make one of");
   NIBBLE_CHECK(options.calibration.empty() || options.importance.empty(),
                "both a text and an importance matrix to calibrate with");
   FolderPlan plan;
@@ -216,18 +171,15 @@ QuantLayout folder_layout(std::string_view name) {
   return layout;
 }
 
-FolderReport plan_folder(const std::string& from, const FolderOptions& options) {
-  return make_plan(Checkpoint::open(from), options).report;
-}
+namespace {
 
-FolderReport quantize_folder(const std::string& from, const std::string& to, const FolderOptions& options,
-                             const QuantizeStep& step) {
-  const Checkpoint checkpoint = Checkpoint::open(from);
+/// Of a folder of floats. `model`: what is run to calibrate, the same model.
+FolderReport quantize_floats(const Checkpoint& checkpoint, const std::string& model, NewFolder& folder,
+                             const FolderOptions& options, const QuantizeStep& step) {
   FolderPlan plan = make_plan(checkpoint, options);
   FolderReport& report = plan.report;
-  const Calibration inputs = prepare(from, options, plan.linears, step);
+  const Calibration inputs = prepare(model, options, plan.linears, step);
   const quant::InputStatistics unknown;
-  NewFolder folder(to);
   const std::vector<SafetensorsOutput>& outputs = plan.outputs;
   SafetensorsWriter writer(folder.path(), outputs, options.split_bytes);
   FolderQuantizer quantizer(checkpoint, options, report);
@@ -251,6 +203,86 @@ FolderReport quantize_folder(const std::string& from, const std::string& to, con
   whole["quantization_config"] = plan.config;
   folder.write("config.json", whole.dump(2) + "\n");
   copy_side_files(*checkpoint.folder(), folder);
+  folder.finish();
+  return report;
+}
+
+std::vector<SafetensorsOutput> outputs_of(const UnpackedModel& model) {
+  std::vector<SafetensorsOutput> outputs;
+  for (const UnpackedTensor& tensor : model.tensors)
+    outputs.push_back({tensor.name, upper_type_name(name(tensor.type)), tensor.shape, tensor.bytes(), outputs.size()});
+  return outputs;
+}
+
+void write_files(const UnpackedModel& model, const NewFolder& folder) {
+  for (const auto& [name, text] : model.files) folder.write(name, text);
+}
+
+/// Everything but finish(). Returns the bytes of the weights' files.
+uint64_t write_floats(const Checkpoint& file, const UnpackedModel& model, const NewFolder& folder, int threads,
+                      uint64_t split_bytes, const QuantizeStep& step) {
+  ThreadPool pool(threads > 0 ? threads : default_threads());
+  SafetensorsWriter writer(folder.path(), outputs_of(model), split_bytes);
+  const int total = static_cast<int>(model.tensors.size());
+  for (int i = 0; i < total; ++i) {
+    const UnpackedTensor& tensor = model.tensors[static_cast<size_t>(i)];
+    writer.write(static_cast<size_t>(i), tensor.read(file, pool));
+    file.file(*tensor.part.tensor).release(tensor.part.tensor->offset, tensor.part.tensor->bytes);
+    if (step) step(tensor.name, i + 1, total);
+  }
+  const uint64_t bytes = writer.finish();
+  write_files(model, folder);
+  return bytes;
+}
+
+FolderReport report_of(const Checkpoint& file, const UnpackedModel& model) {
+  FolderReport report;
+  for (const UnpackedTensor& tensor : model.tensors) {
+    report.tensors.push_back({tensor.name, tensor.shape, std::string(tensor.part.tensor->type_name()),
+                              std::string(name(tensor.type)), tensor.part.bytes(), tensor.bytes()});
+    report.kept += tensor.shape.rank() == 2 ? 1 : 0;
+    report.weights += static_cast<double>(tensor.shape.elements());
+    report.bytes_out += tensor.bytes();
+  }
+  report.bytes_in = file.file_bytes();
+  return report;
+}
+
+}  // namespace
+
+FolderReport quantize_folder(const std::string& from, const std::string& to, const FolderOptions& options,
+                             const QuantizeStep& step) {
+  const Checkpoint checkpoint = Checkpoint::open(from);
+  NewFolder folder(to);
+  if (checkpoint.gguf() == nullptr) return quantize_floats(checkpoint, from, folder, options, step);
+  const NewFolder floats(folder.path() + ".floats");
+  write_floats(checkpoint, unpack_gguf(checkpoint, std::nullopt), floats, options.threads, 0, step);
+  FolderReport report = quantize_floats(Checkpoint::open(floats.path()), from, folder, options, step);
+  report.bytes_in = checkpoint.file_bytes();
+  return report;
+}
+
+FolderReport plan_folder(const std::string& from, const FolderOptions& options) {
+  const Checkpoint checkpoint = Checkpoint::open(from);
+  if (checkpoint.gguf() == nullptr) return make_plan(checkpoint, options).report;
+  // the same folder with holes in place of numbers
+  const UnpackedModel model = unpack_gguf(checkpoint, std::nullopt);
+  const NewFolder holes(fs::temp_directory_path() / "nibble-plan");
+  fs::resize_file(holes.path() + "/model.safetensors", SafetensorsWriter(holes.path(), outputs_of(model), 0).finish());
+  write_files(model, holes);
+  FolderReport report = make_plan(Checkpoint::open(holes.path()), options).report;
+  report.bytes_in = checkpoint.file_bytes();
+  return report;
+}
+
+FolderReport unpack_to_folder(const std::string& from, const std::string& to, const UnpackOptions& options,
+                              const QuantizeStep& step) {
+  const Checkpoint checkpoint = Checkpoint::open(from);
+  const UnpackedModel model = unpack_gguf(checkpoint, options.matrices);
+  FolderReport report = report_of(checkpoint, model);
+  if (to.empty()) return report;
+  NewFolder folder(to);
+  report.bytes_out = write_floats(checkpoint, model, folder, options.threads, options.split_bytes, step);
   folder.finish();
   return report;
 }

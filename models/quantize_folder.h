@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A Hugging Face folder into another one whose linear layers are quantised, as compressed-tensors or bitsandbytes has
-// them.
+// A Hugging Face folder, or a GGUF file as one, into a folder whose linear layers are quantised, as compressed-tensors
+// or bitsandbytes has them; and a GGUF file into a folder of floats.
 #pragma once
 
 #include <cstdint>
@@ -50,10 +50,23 @@ QuantLayout folder_layout(std::string_view name);
 
 /// Weights, config.json with its quantization_config, and the tokenizer's and other small files as they are. The folder
 /// `to`, which must not exist or be empty, appears when it is whole. Layers whose rows do not divide into groups are
-/// kept. Holds the largest tensor, as written. Throws Error.
+/// kept. Holds the largest tensor, as written. Of a GGUF file a folder of floats is made first, beside `to`, and taken
+/// away. Throws Error.
 FolderReport quantize_folder(const std::string& from, const std::string& to, const FolderOptions& options,
                              const QuantizeStep& step = {});
 /// What quantize_folder would write.
 FolderReport plan_folder(const std::string& from, const FolderOptions& options);
+
+struct UnpackOptions {
+  std::optional<DType> matrices;  ///< f32, f16, bf16; nullopt: as they are, quantised ones as f32
+  int threads = 0;                ///< as in FolderOptions
+  uint64_t split_bytes = 0;       ///< likewise
+};
+
+/// A GGUF file as the folder that transformers saves of the same model: weights as floats, config.json and the
+/// tokenizer. Vectors stay in 32 bits if they are. Throws Error for architectures, keys and tokenizers that it cannot be
+/// done for. `to` as in quantize_folder; "": only says what it would write.
+FolderReport unpack_to_folder(const std::string& from, const std::string& to, const UnpackOptions& options,
+                              const QuantizeStep& step = {});
 
 }  // namespace nibble::models

@@ -209,7 +209,7 @@ void strip_after_controls(const Gguf& gguf, Pipeline& parts) {
 
 }  // namespace
 
-std::shared_ptr<const Tokenizer> Tokenizer::from_gguf(const Gguf& gguf) {
+std::unique_ptr<Pipeline> read_gguf_tokenizer(const Gguf& gguf) {
   constexpr std::string_view key = "tokenizer.ggml.model";
   const std::string kind = read_text(gguf, key, "");
   NIBBLE_CHECK(!kind.empty(), gguf.path(), ": ", key, " is missing");
@@ -236,7 +236,9 @@ std::shared_ptr<const Tokenizer> Tokenizer::from_gguf(const Gguf& gguf) {
   parts->kind = shown;
   add_typed_tokens(*parts);
   strip_after_controls(gguf, *parts);
-  return make_tokenizer(std::move(parts));
+  return parts;
 }
+
+std::shared_ptr<const Tokenizer> Tokenizer::from_gguf(const Gguf& gguf) { return make_tokenizer(read_gguf_tokenizer(gguf)); }
 
 }  // namespace nibble::models

@@ -38,6 +38,8 @@ struct Pipeline {
 
 /// Control, unknown and user-defined tokens, to be found as they are.
 void add_typed_tokens(Pipeline& pipeline);
+/// What Tokenizer::from_gguf makes a tokenizer of.
+std::unique_ptr<Pipeline> read_gguf_tokenizer(const Gguf& gguf);
 std::shared_ptr<const Tokenizer> make_tokenizer(std::unique_ptr<Pipeline> pipeline);
 
 }  // namespace nibble::models

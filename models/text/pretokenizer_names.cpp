@@ -173,6 +173,9 @@ NamedPreTokenizer named_pretokenizer(std::string_view name) {
   out.adds_separator = (family.bits & adds_separator) != 0;
   out.byte_level = (family.bits & raw_text) == 0;
   out.escapes_spaces = (family.bits & escapes_spaces) != 0;
+  const auto no_pattern = [](const char* pattern) { return pattern == digit_groups || pattern == word_digit_groups; };
+  if (std::none_of(family.patterns.begin(), family.patterns.end(), no_pattern) && (family.bits & drops_gaps) == 0)
+    out.patterns.assign(family.patterns.begin(), family.patterns.end());
   return out;
 }
 

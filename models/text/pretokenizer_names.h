@@ -19,6 +19,8 @@ struct NamedPreTokenizer {
   bool nfc = false;                  ///< the models' own tokenizers normalise first
   bool byte_level = true;            ///< else tokens are plain text
   bool escapes_spaces = false;       ///< as U+2581
+  /// What words are cut by, in turn, for files that spell it out; empty where that takes more than patterns.
+  std::vector<std::string> patterns;
 };
 
 /// Throws Error naming the known names.

@@ -185,8 +185,32 @@ TEST(Cli, QuantizeChoosesTypesWithinAnAllowance) {
   refused("quantize " + model + " " + out + " --type q4_0 --bits 6", 1, "belong to --type auto");
   refused("quantize " + model + " " + out + " --feedback", 2, "--calibrate");
   refused("quantize " + model + " " + out + " --imatrix a --calibrate b", 2, "--calibrate");
-  refused("quantize " + model + " " + (dir / "folder") + " --type int4", 1, "expected a Hugging Face folder");
+  refused("quantize " + model + " " + (dir / "folder") + " --type f16 --tensor-type a=f32", 1, "has one type");
+  refused("quantize " + model + " " + (dir / "folder") + " --type q4_k", 1, "can't quantise a folder to 'q4_k'");
   EXPECT_FALSE(std::filesystem::exists(dir / "folder"));
+}
+
+TEST(Cli, QuantizeWritesAFolderOfAGgufFile) {
+  NIBBLE_NEED_TINY_MODEL();
+  test::TempDir dir;
+  const std::string floats = dir / "floats", coded = dir / "coded", ids = " --tokens 5,100,7,2000,9";
+  const Outcome planned = nibble("quantize " + model + " " + floats + " --type f16 --dry-run");
+  EXPECT_EQ(planned.code, 0) << planned.error;
+  EXPECT_TRUE(contains(planned.out, "model.layers.0.self_attn.q_proj.weight")) << planned.out;
+  EXPECT_FALSE(std::filesystem::exists(floats));
+  const Outcome unpacked = nibble("quantize " + model + " " + floats + " --type f32");
+  EXPECT_EQ(unpacked.code, 0) << unpacked.error;
+  EXPECT_TRUE(contains(unpacked.out, "32.0")) << unpacked.out;
+  EXPECT_EQ(nibble("eval -m " + floats + ids).code, 0);
+  for (const std::string& text : {std::string("It is a truth universally acknowledged, "), std::string("  1812\n\nnot \xC3\xA9t\xC3\xA9")}) {
+    test::write_file(dir / "text", text);
+    EXPECT_EQ(nibble("tokenize --json -m " + floats + " < " + (dir / "text")).out, nibble("tokenize --json -m " + model + " < " + (dir / "text")).out);
+  }
+  const Outcome quantised = nibble("quantize " + model + " " + coded + " --type int8:g64");
+  EXPECT_EQ(quantised.code, 0) << quantised.error;
+  EXPECT_TRUE(contains(quantised.out, " 42 matrices quantised, ")) << quantised.out;
+  EXPECT_EQ(nibble("eval -m " + coded + ids).code, 0);
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir / "."), std::filesystem::directory_iterator()), 3) << "text and the two folders";
 }
 
 TEST(Cli, NamesFromFilesCannotSteerTheTerminal) {

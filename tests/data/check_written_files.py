@@ -6,10 +6,14 @@ in GGUF are bytes to that package and left out. transformers runs a folder as we
 transformers, safetensors, compressed-tensors, bitsandbytes and gguf.
 
     python tests/data/check_written_files.py SOURCE WRITTEN      both .gguf files, or both folders
+    python tests/data/check_written_files.py SOURCE.gguf FOLDER NIBBLE TEXT     a folder written of a GGUF file: distance of the
+        logits of NIBBLE from those of transformers, and the number of ids of TEXT, which must be one and the same thrice
 """
 import json
 import pathlib
+import subprocess
 import sys
+import tempfile
 
 import numpy as np
 
@@ -83,4 +87,22 @@ def main(source, written):
             print("transformers:", error)
 
 
-main(*sys.argv[1:])
+def unpacked(source, written, nibble, text):
+    import torch
+    import transformers
+
+    tokens = list(range(3, 35))
+    with tempfile.TemporaryDirectory() as folder:
+        out = folder + "/logits.npy"
+        subprocess.run([nibble, "eval", "-m", written, "--tokens", ",".join(map(str, tokens)), "--logits", out], check=True, capture_output=True)
+        got = np.load(out)
+    model = transformers.AutoModelForCausalLM.from_pretrained(written, dtype=torch.float32)
+    want = model(torch.tensor([tokens])).logits[0].detach().numpy()
+    print(f"logits: {np.abs(got - want).max() / (want.max() - want.min()):.2e} of their range")
+    ids = lambda path: json.loads(subprocess.run([nibble, "tokenize", "-m", path, "--json", "--parse-special"], stdin=open(text, "rb"),
+                                                 check=True, capture_output=True).stdout)["ids"]
+    theirs = transformers.AutoTokenizer.from_pretrained(written)(pathlib.Path(text).read_bytes().decode())["input_ids"]
+    print("ids:", len(theirs), ids(written) == theirs, ids(source) == theirs)
+
+
+(unpacked if len(sys.argv) == 5 else main)(*sys.argv[1:])
