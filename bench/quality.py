@@ -5,8 +5,9 @@ import argparse, math, pathlib, re, subprocess, sys
 
 DESCRIPTION = """\
 Dequantises MODEL.gguf to f32 (that is the source and the base of every comparison), quantises it with `nibble quantize` and
-with llama-quantize, and prints a Markdown table: bits per weight over the whole file, perplexity, KL divergence from the
-source's logits and how often the likeliest token is the same, with standard errors. All files are measured by `nibble
+with llama-quantize, and prints a Markdown table: bits per weight over the whole file, perplexity, the logarithm of its
+ratio to the source's (position by position, so its error is that of the difference), KL divergence from the source's
+logits and how often the likeliest token is the same, with standard errors. All files are measured by `nibble
 perplexity`. Both sides see the same calibration text: nibble by --calibrate, llama.cpp by an importance matrix. What exists
 in --work is not made again. A source that was quantised before favours types with the same grid; --spread undoes that. Needs
 the Python packages gguf and numpy."""
@@ -95,7 +96,7 @@ def measure(flags, path, base):
     def find(name):
         found = re.search(rf"^{re.escape(name)} +(\S+) \+/- (\S+)", out, re.M)
         return float(found[1]), float(found[2])
-    return find("PPL"), find("KL divergence"), find("Same top token")
+    return find("PPL"), find("ln(PPL / PPL of the base)"), find("KL divergence"), find("Same top token")
 
 
 def main():
@@ -144,11 +145,11 @@ def main():
         files.append((f"nibble `{name}`", make(path, flags.nibble, "quantize", source, "{}", *name.split(), *calibrate)))
     rows = []
     for name, path in files:
-        (perplexity, error), (divergence, divergence_error), (top, top_error) = measure(flags, path, base)
+        (perplexity, _), (ratio, ratio_error), (divergence, divergence_error), (top, top_error) = measure(flags, path, base)
         rows.append((bits_per_weight(path, weights),
-                     f"{name} | {{:.2f}} | {perplexity:.3f} ± {error:.2f} | {divergence:.4f} ± {divergence_error:.4f} | {top:.1f} ± {top_error:.1f}"))
+                     f"{name} | {{:.2f}} | {perplexity:.2f} | {ratio:.3f} ± {ratio_error:.3f} | {divergence:.4f} ± {divergence_error:.4f} | {top:.1f} ± {top_error:.1f}"))
         print(f"{rows[-1][0]:.3f}", rows[-1][1], file=sys.stderr, flush=True)
-    print("| file | bits per weight | perplexity | KL divergence | same top token, % |\n|---|--:|--:|--:|--:|")
+    print("| file | bits per weight | perplexity | ln of its ratio | KL divergence | same top token, % |\n|---|--:|--:|--:|--:|--:|")
     for bits, row in sorted(rows):
         print("|", row.format(bits), "|")
 
