@@ -123,7 +123,9 @@ class Bench {
   void run_threads(int threads) {
     ModelFlags flags = flags_.model;
     flags.threads = threads;
-    const auto most = [](const std::vector<int>& counts) { return counts.empty() ? 0 : *std::max_element(counts.begin(), counts.end()); };
+    const auto most = [](const std::vector<int>& counts) {
+      return counts.empty() ? 0 : *std::max_element(counts.begin(), counts.end());
+    };
     const int needed = most(flags_.depths) + std::max(most(flags_.prompts), most(flags_.generates));
     flags.context = std::max<int64_t>(flags.context, std::max(needed, 32));
     const auto engine = make_engine(model_, flags);
@@ -179,11 +181,12 @@ class Bench {
 
   void add_roofline(const std::string& title, models::Engine& engine, const BenchRow& row, const Profile& profile) {
     const int rows = std::max(1, std::min(row.prompt, engine.chunk()));
-    NIBBLE_CHECK(row.prompt % rows == 0, "--roofline: a prompt of ", row.prompt, " tokens is neither one chunk of at most ",
-                 engine.chunk(), " nor a multiple of it");
+    NIBBLE_CHECK(row.prompt % rows == 0, "--roofline: a prompt of ", row.prompt,
+                 " tokens is neither one chunk of at most ", engine.chunk(), " nor a multiple of it");
     const double attended = row.depth + (row.prompt + row.generate) / 2.0;
     const double positions = attended + (row.prompt > 0 ? rows / 2.0 : 0);
-    rooflines_.push_back(make_roofline(title, peaks_.roofs(row.threads), engine.plan(rows, 1), profile, positions, attended));
+    rooflines_.push_back(
+        make_roofline(title, peaks_.roofs(row.threads), engine.plan(rows, 1), profile, positions, attended));
     if (flags_.roofline) profiles_ += "\n" + roofline_table(rooflines_.back());
   }
 
@@ -220,18 +223,33 @@ Action setup_bench(CLI::App& app) {
   counts("-n,--n-gen", flags->generates, 0, "Tokens to generate; 0: none");
   counts("-d,--n-depth", flags->depths, 0, "Positions that are in the cache before the test begins");
   counts("-t,--threads", flags->threads, 1, "Threads (default: the physical cores this process may use)");
-  app.add_option("-r,--repetitions", flags->repetitions, "Repetitions, after a warm-up")->type_name("N")->check(between(1, 10000))->capture_default_str();
-  app.add_option("-o,--output", flags->output, "md, json or csv")->type_name("FORMAT")->check(CLI::IsMember({"md", "json", "csv"}))->capture_default_str();
+  app.add_option("-r,--repetitions", flags->repetitions, "Repetitions, after a warm-up")
+      ->type_name("N")
+      ->check(between(1, 10000))
+      ->capture_default_str();
+  app.add_option("-o,--output", flags->output, "md, json or csv")
+      ->type_name("FORMAT")
+      ->check(CLI::IsMember({"md", "json", "csv"}))
+      ->capture_default_str();
   app.add_flag("--no-peak", flags->no_peak, "Do not measure the machine's own limits");
   app.add_flag("--profile", flags->profile, "A table of times by kernel and operation")->group("Where time goes");
-  app.add_option("--trace", flags->trace, "Save a Chrome trace of every node")->type_name("FILE")->group("Where time goes");
-  app.add_flag("--roofline", flags->roofline, "What each operation reaches of the bound that limits it")->group("Where time goes");
-  app.add_option("--roofline-svg", flags->roofline_svg, "The same as a picture")->type_name("FILE")->group("Where time goes");
+  app.add_option("--trace", flags->trace, "Save a Chrome trace of every node")
+      ->type_name("FILE")
+      ->group("Where time goes");
+  app.add_flag("--roofline", flags->roofline, "What each operation reaches of the bound that limits it")
+      ->group("Where time goes");
+  app.add_option("--roofline-svg", flags->roofline_svg, "The same as a picture")
+      ->type_name("FILE")
+      ->group("Where time goes");
   app.add_flag("--explain", flags->explain, "Which kernel runs each node, and why no other")->group("Where time goes");
-  app.footer("Generation is compared with the measured read bandwidth (weights read per token), prompts with the measured\n"
-             "8-bit integer peak (two operations per weight and token).\n\nExample:\n  nibble bench -m model.gguf -p 512 -n 128 -t 1,2");
+  app.footer(
+      "Generation is compared with the measured read bandwidth (weights read per token), prompts with the measured\n"
+      "8-bit integer peak (two operations per weight and token).\n\nExample:\n  nibble bench -m model.gguf -p 512 -n "
+      "128 -t 1,2");
   return [flags] {
-    const auto none = [](const std::vector<int>& list) { return std::all_of(list.begin(), list.end(), [](int n) { return n == 0; }); };
+    const auto none = [](const std::vector<int>& list) {
+      return std::all_of(list.begin(), list.end(), [](int n) { return n == 0; });
+    };
     NIBBLE_CHECK(!none(flags->prompts) || !none(flags->generates), "nothing to measure: -p and -n are 0");
     return Bench(*flags).run();
   };

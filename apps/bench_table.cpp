@@ -37,7 +37,8 @@ std::string fixed(double value, int digits) {
 std::string share(const BenchRow& row) { return row.peak > 0 ? fixed(100 * mean(row.speeds()) / row.peak, 1) : ""; }
 
 std::string markdown(const std::vector<BenchRow>& rows) {
-  std::vector<std::vector<std::string>> cells = {{"model", "size", "params", "backend", "threads", "test", "t/s", "% of peak"}};
+  std::vector<std::vector<std::string>> cells = {
+      {"model", "size", "params", "backend", "threads", "test", "t/s", "% of peak"}};
   for (const BenchRow& row : rows)
     cells.push_back({printable(row.model), human_bytes(row.model_bytes), human_count(row.parameters), "CPU " + row.isa,
                      std::to_string(row.threads), row.test(),
@@ -65,11 +66,19 @@ std::string markdown(const std::vector<BenchRow>& rows) {
 nlohmann::ordered_json record(const BenchRow& row) {
   std::vector<double> nanoseconds;
   for (double s : row.seconds) nanoseconds.push_back(std::round(s * 1e9));
-  nlohmann::ordered_json out = {{"model_type", row.model}, {"model_size", row.model_bytes}, {"model_n_params", row.parameters},
-                                {"backends", "CPU " + row.isa}, {"n_threads", row.threads}, {"n_prompt", row.prompt},
-                                {"n_gen", row.generate}, {"n_depth", row.depth}, {"test", row.test()},
-                                {"avg_ns", std::round(mean(nanoseconds))}, {"stddev_ns", std::round(deviation(nanoseconds))},
-                                {"avg_ts", mean(row.speeds())}, {"stddev_ts", deviation(row.speeds())}};
+  nlohmann::ordered_json out = {{"model_type", row.model},
+                                {"model_size", row.model_bytes},
+                                {"model_n_params", row.parameters},
+                                {"backends", "CPU " + row.isa},
+                                {"n_threads", row.threads},
+                                {"n_prompt", row.prompt},
+                                {"n_gen", row.generate},
+                                {"n_depth", row.depth},
+                                {"test", row.test()},
+                                {"avg_ns", std::round(mean(nanoseconds))},
+                                {"stddev_ns", std::round(deviation(nanoseconds))},
+                                {"avg_ts", mean(row.speeds())},
+                                {"stddev_ts", deviation(row.speeds())}};
   out["peak_percent"] = row.peak > 0 ? nlohmann::ordered_json(100 * mean(row.speeds()) / row.peak) : nullptr;
   out["samples_ns"] = nanoseconds;
   out["samples_ts"] = row.speeds();

@@ -32,7 +32,8 @@ int list(const models::PackedCache& cache) {
 Action setup_cache(CLI::App& app) {
   auto folder = std::make_shared<std::string>();
   auto clear = std::make_shared<bool>(false);
-  app.add_option("--dir", *folder, "The folder that --packed-cache names (default: ~/.cache/nibble/packed)")->type_name("DIR");
+  app.add_option("--dir", *folder, "The folder that --packed-cache names (default: ~/.cache/nibble/packed)")
+      ->type_name("DIR");
   app.add_flag("--clear", *clear, "Remove all of them");
   app.footer("Example:\n  nibble cache --clear");
   return [folder, clear] {

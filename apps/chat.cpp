@@ -46,7 +46,8 @@ class Conversation {
     const std::vector<int32_t> prompt = models::encode_chat(*engine_.model().tokenizer, chat_, {.messages = messages_});
     if (static_cast<int64_t>(prompt.size()) >= engine_.context()) {
       messages_.pop_back();
-      std::fprintf(stderr, "note: the conversation has %zu tokens, the context %lld: /reset starts anew, -c makes room\n",
+      std::fprintf(stderr,
+                   "note: the conversation has %zu tokens, the context %lld: /reset starts anew, -c makes room\n",
                    prompt.size(), static_cast<long long>(engine_.context()));
       return;
     }
@@ -102,8 +103,9 @@ Action setup_chat(CLI::App& app) {
   add_chat_flags(app, flags->chat);
   app.add_flag("--timings", flags->timings, "Speeds after each answer")->group("Chat");
   add_engine_flags(app, flags->model);
-  app.footer("One line is one turn; /reset forgets the conversation, /exit or the end of the input leaves.\n\nExample:\n"
-             "  nibble chat -m model.gguf --system \"Answer in one sentence.\"");
+  app.footer(
+      "One line is one turn; /reset forgets the conversation, /exit or the end of the input leaves.\n\nExample:\n"
+      "  nibble chat -m model.gguf --system \"Answer in one sentence.\"");
   return [flags] { return run_chat(*flags); };
 }
 

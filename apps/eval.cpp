@@ -42,9 +42,8 @@ void print_best(std::span<const float> row, const models::Tokenizer* tokenizer) 
   std::vector<int32_t> ids(row.size());
   std::iota(ids.begin(), ids.end(), 0);
   const size_t shown = std::min<size_t>(5, ids.size());
-  std::partial_sort(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(shown), ids.end(), [&](int32_t a, int32_t b) {
-    return row[a] != row[b] ? row[a] > row[b] : a < b;
-  });
+  std::partial_sort(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(shown), ids.end(),
+                    [&](int32_t a, int32_t b) { return row[a] != row[b] ? row[a] > row[b] : a < b; });
   std::printf("likeliest next tokens\n");
   for (size_t i = 0; i < shown; ++i)
     std::printf("%8d  %12.6f  %s\n", ids[i], static_cast<double>(row[ids[i]]),
@@ -54,8 +53,8 @@ void print_best(std::span<const float> row, const models::Tokenizer* tokenizer) 
 int eval(const EvalFlags& flags) {
   const std::vector<int32_t> tokens = read_ids(flags.tokens);
   const auto count = static_cast<int64_t>(tokens.size());
-  NIBBLE_CHECK(flags.model.context == 0 || count <= flags.model.context, count, " tokens do not fit into the context of -c ",
-               flags.model.context);
+  NIBBLE_CHECK(flags.model.context == 0 || count <= flags.model.context, count,
+               " tokens do not fit into the context of -c ", flags.model.context);
   // the tokens are numbers, so a file without a tokenizer is fine
   const auto model = load_model(flags.model, models::has_tokenizer(flags.model.model));
   ModelFlags sized = flags.model;
@@ -88,11 +87,14 @@ Action setup_eval(CLI::App& app) {
           return error.what();
         }
       });
-  app.add_option("--logits", flags->logits, "Save the logits here: NumPy, float32, (rows, vocabulary)")->type_name("FILE.npy");
+  app.add_option("--logits", flags->logits, "Save the logits here: NumPy, float32, (rows, vocabulary)")
+      ->type_name("FILE.npy");
   app.add_flag("--last", flags->last, "Logits of the last token only");
   add_engine_flags(app, flags->model);
-  app.footer("Keys and values are kept in f32 by default (f16 in every other command), so that what differs from a reference\n"
-             "is not the rounding of the cache.\n\nExample:\n  nibble eval -m model.gguf --tokens 1,15043,3186 --logits out.npy");
+  app.footer(
+      "Keys and values are kept in f32 by default (f16 in every other command), so that what differs from a reference\n"
+      "is not the rounding of the cache.\n\nExample:\n  nibble eval -m model.gguf --tokens 1,15043,3186 --logits "
+      "out.npy");
   return [flags] { return eval(*flags); };
 }
 

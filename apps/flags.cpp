@@ -40,13 +40,17 @@ CLI::Validator between(double low, double high) {
 }
 
 void add_model_flag(CLI::App& app, ModelFlags& flags) {
-  app.add_option("-m,--model", flags.model, "GGUF file (or the first shard of a split one), or a Hugging Face folder")->type_name("MODEL")->required();
+  app.add_option("-m,--model", flags.model, "GGUF file (or the first shard of a split one), or a Hugging Face folder")
+      ->type_name("MODEL")
+      ->required();
   add_plugin_flag(app, flags.plugins);
 }
 
 void add_plugin_flag(CLI::App& app, std::vector<std::string>& plugins) {
-  app.add_option("--arch-plugin", plugins, "Shared object that adds an architecture (docs/add-a-model.md); may be given several times")
-      ->type_name("FILE.so")->allow_extra_args(false);
+  app.add_option("--arch-plugin", plugins,
+                 "Shared object that adds an architecture (docs/add-a-model.md); may be given several times")
+      ->type_name("FILE.so")
+      ->allow_extra_args(false);
 }
 
 void load_plugins(const std::vector<std::string>& plugins) {
@@ -58,17 +62,29 @@ void add_engine_flags(CLI::App& app, ModelFlags& flags) {
   for (Isa isa : all_isas()) isas += (isas.empty() ? "" : ", ") + std::string(name(isa));
   app.add_option("-t,--threads", flags.threads, "Threads (default: the physical cores this process may use)")
       ->type_name("N")->check(between(1, 1024))->group("Machine");
-  app.add_option("-c,--context,--ctx-size", flags.context, "Positions to make room for (default: the model's, at most 4096)")
-      ->type_name("N")->check(between(1, 1 << 24))->group("Machine");
+  app.add_option("-c,--context,--ctx-size", flags.context,
+                 "Positions to make room for (default: the model's, at most 4096)")
+      ->type_name("N")
+      ->check(between(1, 1 << 24))
+      ->group("Machine");
   app.add_option("--cache-type", flags.cache_type,
                  "What keys and values are kept in: f32, f16, bf16 or q8_0 (8 bits with a scale per position and head)")
-      ->type_name("TYPE")->check(CLI::IsMember({"f32", "f16", "bf16", "q8_0"}))->capture_default_str()->group("Machine");
-  app.add_option("--packed-cache", flags.packed_cache,
-                 "Keep packed weights on disk and map them at the next start: on (~/.cache/nibble/packed), off, or a folder; "
-                 "`nibble cache` lists them")
-      ->type_name("on|off|DIR")->envname("NIBBLE_PACKED_CACHE")->group("Machine");
-  app.add_option("--quant", flags.quant, "Quantise matrices of floats while loading: q4, q8, q2, q3, q5, q6, nf4, or any weight format by its name")
-      ->type_name("FORMAT")->group("Machine")
+      ->type_name("TYPE")
+      ->check(CLI::IsMember({"f32", "f16", "bf16", "q8_0"}))
+      ->capture_default_str()
+      ->group("Machine");
+  app.add_option(
+         "--packed-cache", flags.packed_cache,
+         "Keep packed weights on disk and map them at the next start: on (~/.cache/nibble/packed), off, or a folder; "
+         "`nibble cache` lists them")
+      ->type_name("on|off|DIR")
+      ->envname("NIBBLE_PACKED_CACHE")
+      ->group("Machine");
+  app.add_option(
+         "--quant", flags.quant,
+         "Quantise matrices of floats while loading: q4, q8, q2, q3, q5, q6, nf4, or any weight format by its name")
+      ->type_name("FORMAT")
+      ->group("Machine")
       ->check([](const std::string& text) -> std::string {
         try {
           models::QuantizeRule rule(text);
@@ -77,8 +93,11 @@ void add_engine_flags(CLI::App& app, ModelFlags& flags) {
           return error.what();
         }
       });
-  app.add_option("--set", flags.set, "A number of the model that its file leaves out or has wrong, by its key: attention.scale=0.0833")
-      ->type_name("KEY=VALUE")->group("Machine")->allow_extra_args(false);
+  app.add_option("--set", flags.set,
+                 "A number of the model that its file leaves out or has wrong, by its key: attention.scale=0.0833")
+      ->type_name("KEY=VALUE")
+      ->group("Machine")
+      ->allow_extra_args(false);
   app.add_option("--max-isa", flags.max_isa, "Best instruction set to use: " + isas)->type_name("ISA")->group("Machine")
       ->check([](const std::string& text) -> std::string {
         try {
@@ -134,7 +153,8 @@ void print_start(models::Engine& engine) {
   if (const DType type = engine.cache().type(); type != DType::f16)
     std::fprintf(stderr, "cache:   %s\n", std::string(models::cache_type_name(type)).c_str());
   if (model.format == "f32" || model.format == "f16" || model.format == "bf16")
-    std::fprintf(stderr, "note: weights of %s; --quant q4 (or q8) makes the model smaller and faster\n", model.format.c_str());
+    std::fprintf(stderr, "note: weights of %s; --quant q4 (or q8) makes the model smaller and faster\n",
+                 model.format.c_str());
   if (engine.context() > model.config.context)
     std::fprintf(stderr, "note: the model was made for %d positions, fewer than -c %lld\n", model.config.context,
                  static_cast<long long>(engine.context()));
@@ -145,16 +165,28 @@ void print_start(models::Engine& engine) {
 void add_generate_flags(CLI::App& app, GenerateFlags& flags) {
   models::GenerateOptions& o = flags.options;
   models::SamplerOptions& s = o.sampler;
-  app.add_option("-n,--n-predict,--predict", o.max_tokens, "Tokens to generate at most; -1: until the model ends or the context is full")
-      ->type_name("N")->check(between(-1, 1 << 30))->capture_default_str()->group("Generation");
+  app.add_option("-n,--n-predict,--predict", o.max_tokens,
+                 "Tokens to generate at most; -1: until the model ends or the context is full")
+      ->type_name("N")
+      ->check(between(-1, 1 << 30))
+      ->capture_default_str()
+      ->group("Generation");
   app.add_option("--stop", o.stop, "Text that ends the answer (may be given several times)")
-      ->type_name("TEXT")->allow_extra_args(false)->group("Generation")
-      ->check([](const std::string& text) { return std::string(text.empty() ? "expected a text that is not empty" : ""); });
+      ->type_name("TEXT")
+      ->allow_extra_args(false)
+      ->group("Generation")
+      ->check(
+          [](const std::string& text) { return std::string(text.empty() ? "expected a text that is not empty" : ""); });
   app.add_flag("--ignore-eos", o.ignore_eos, "Go on after the model's end token")->group("Generation");
-  app.add_option("--speculate", flags.speculate,
-                 message("Check drafts of tokens, copied from what followed the same words before, in one batch (the text stays "
-                         "the same): auto (where it pays), off, or 1 to ", models::Speculator::max_draft, " tokens"))
-      ->type_name("auto|off|N")->capture_default_str()->group("Generation")
+  app.add_option(
+         "--speculate", flags.speculate,
+         message(
+             "Check drafts of tokens, copied from what followed the same words before, in one batch (the text stays "
+             "the same): auto (where it pays), off, or 1 to ",
+             models::Speculator::max_draft, " tokens"))
+      ->type_name("auto|off|N")
+      ->capture_default_str()
+      ->group("Generation")
       ->check([](const std::string& text) -> std::string {
         std::string number = text;
         if (text == "auto" || text == "off") return {};
@@ -163,7 +195,11 @@ void add_generate_flags(CLI::App& app, GenerateFlags& flags) {
       });
 
   const auto number = [&](const char* names, auto& value, double low, double high, const char* what) {
-    app.add_option(names, value, what)->type_name("N")->check(between(low, high))->capture_default_str()->group("Sampling");
+    app.add_option(names, value, what)
+        ->type_name("N")
+        ->check(between(low, high))
+        ->capture_default_str()
+        ->group("Sampling");
   };
   number("--temp,--temperature", s.temperature, 0, 100, "Temperature; 0: always the likeliest token");
   number("--top-k", s.top_k, 0, 1 << 30, "Keep the k likeliest tokens; 0: all");

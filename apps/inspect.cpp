@@ -73,7 +73,8 @@ Summary summarise(const Checkpoint& checkpoint, const InspectFlags& flags) {
   }
   s.context = flags.model.context > 0 ? flags.model.context : std::min(s.config->context, 4096);
   constexpr int page = models::KvCache::page_tokens;
-  s.kv_bytes = models::KvCache::bytes_per_token(*s.config) * static_cast<uint64_t>((s.context + page - 1) / page * page);
+  s.kv_bytes =
+      models::KvCache::bytes_per_token(*s.config) * static_cast<uint64_t>((s.context + page - 1) / page * page);
   return s;
 }
 
@@ -141,15 +142,19 @@ void print_metadata(const Checkpoint& checkpoint) {
 }
 
 void print_text(const Checkpoint& checkpoint, const Summary& s, const InspectFlags& flags) {
-  std::printf("file:        %s (%s, %s)\n", checkpoint.path().c_str(), kind(checkpoint).c_str(), human_bytes(checkpoint.file_bytes()).c_str());
+  std::printf("file:        %s (%s, %s)\n", checkpoint.path().c_str(), kind(checkpoint).c_str(),
+              human_bytes(checkpoint.file_bytes()).c_str());
   std::printf("tensors:     %zu, %s parameters, %s", checkpoint.tensors().size(), human_count(s.parameters).c_str(),
               human_bytes(s.tensor_bytes).c_str());
-  for (const auto& [type, sum] : s.types) std::printf("%s %d %s", &type == &s.types.begin()->first ? ":" : ",", sum.first, type.c_str());
+  for (const auto& [type, sum] : s.types)
+    std::printf("%s %d %s", &type == &s.types.begin()->first ? ":" : ",", sum.first, type.c_str());
   std::printf("\n");
   if (s.config) {
     const models::Config& c = *s.config;
-    std::printf("shape:       %d layers, width %d, %d heads of %d (%d for keys and values), feed-forward %d, vocabulary %d, context %d\n",
-                c.layers, c.width, c.heads, c.head_dim, c.kv_heads, c.ffn, c.vocab, c.context);
+    std::printf(
+        "shape:       %d layers, width %d, %d heads of %d (%d for keys and values), feed-forward %d, vocabulary %d, "
+        "context %d\n",
+        c.layers, c.width, c.heads, c.head_dim, c.kv_heads, c.ffn, c.vocab, c.context);
     if (checkpoint.tensors().empty())
       std::printf("memory:      no weights: the file cannot be run, but `nibble tokenize` can use its vocabulary\n");
     else
@@ -165,8 +170,9 @@ void print_text(const Checkpoint& checkpoint, const Summary& s, const InspectFla
   if (!flags.tensors) return;
   std::printf("\ntensors\n");
   for (const StoredTensor& tensor : checkpoint.tensors())
-    std::printf("  %-44s %-8s %-20s %12llu bytes\n", printable(tensor.name).c_str(), std::string(tensor.type_name()).c_str(),
-                to_string(tensor.shape).c_str(), static_cast<unsigned long long>(tensor.bytes));
+    std::printf("  %-44s %-8s %-20s %12llu bytes\n", printable(tensor.name).c_str(),
+                std::string(tensor.type_name()).c_str(), to_string(tensor.shape).c_str(),
+                static_cast<unsigned long long>(tensor.bytes));
 }
 
 void print_json(const Checkpoint& checkpoint, const Summary& s, const InspectFlags& flags) {
@@ -188,8 +194,10 @@ void print_json(const Checkpoint& checkpoint, const Summary& s, const InspectFla
   constexpr size_t longest_array = 64;
   if (checkpoint.gguf() == nullptr) out["metadata"] = checkpoint.metadata().values();
   else for (const auto& [key, value] : checkpoint.gguf()->values()) {
-    if (value.type == GgufValue::Type::array && value.count > longest_array) out["metadata"][key] = {{"array", type_text(value)}};
-    else out["metadata"][key] = value_json(value, longest_array);
+      if (value.type == GgufValue::Type::array && value.count > longest_array)
+        out["metadata"][key] = {{"array", type_text(value)}};
+      else
+        out["metadata"][key] = value_json(value, longest_array);
   }
   if (flags.tensors)
     for (const StoredTensor& tensor : checkpoint.tensors())
@@ -203,8 +211,10 @@ void print_json(const Checkpoint& checkpoint, const Summary& s, const InspectFla
 Action setup_inspect(CLI::App& app) {
   auto flags = std::make_shared<InspectFlags>();
   add_model_flag(app, flags->model);
-  app.add_option("-c,--context,--ctx-size", flags->model.context, "Positions the memory estimate counts (default: the model's, at most 4096)")
-      ->type_name("N")->check(between(1, 1 << 24));
+  app.add_option("-c,--context,--ctx-size", flags->model.context,
+                 "Positions the memory estimate counts (default: the model's, at most 4096)")
+      ->type_name("N")
+      ->check(between(1, 1 << 24));
   app.add_flag("--tensors", flags->tensors, "Every tensor with its type, shape (rows, columns) and bytes");
   app.add_flag("--json", flags->json, "As JSON; arrays of more than 64 elements by type and length only");
   app.footer("Example:\n  nibble inspect -m model.gguf --tensors");

@@ -72,9 +72,10 @@ int disassemble(const KernelFlags& flags) {
   ScratchFile file;
   write_code(file.path, jit::emit_kernel(flags.disassemble));
   std::fflush(stdout);
-  std::string program = "objdump", all = "-D", raw = "--no-show-raw-insn", format = "-bbinary", machine = "-mi386:x86-64",
-              syntax = "-Mintel", path = file.path;
-  char* const arguments[] = {program.data(), all.data(), raw.data(), format.data(), machine.data(), syntax.data(), path.data(), nullptr};
+  std::string program = "objdump", all = "-D", raw = "--no-show-raw-insn", format = "-bbinary",
+              machine = "-mi386:x86-64", syntax = "-Mintel", path = file.path;
+  char* const arguments[] = {program.data(), all.data(),    raw.data(),  format.data(),
+                             machine.data(), syntax.data(), path.data(), nullptr};
   pid_t child = 0;
   const int failed = posix_spawnp(&child, "objdump", nullptr, nullptr, arguments, environ);
   NIBBLE_CHECK(failed == 0, "objdump is not here (Debian: binutils). Use --emit ", flags.disassemble,
@@ -90,9 +91,14 @@ int disassemble(const KernelFlags& flags) {
 Action setup_kernels(CLI::App& app) {
   auto flags = std::make_shared<KernelFlags>();
   app.add_option("--isa", flags->isa, "List those of one instruction set only")->type_name("ISA");
-  CLI::Option* emitted = app.add_option("--emit", flags->emit, "Write the machine code of this kernel")->type_name("NAME");
-  app.add_option("-o,--output", flags->output, "Where --emit writes (default: NAME.bin)")->type_name("FILE")->needs(emitted);
-  app.add_option("--disassemble", flags->disassemble, "Show the instructions of this kernel (by objdump)")->type_name("NAME")->excludes(emitted);
+  CLI::Option* emitted =
+      app.add_option("--emit", flags->emit, "Write the machine code of this kernel")->type_name("NAME");
+  app.add_option("-o,--output", flags->output, "Where --emit writes (default: NAME.bin)")
+      ->type_name("FILE")
+      ->needs(emitted);
+  app.add_option("--disassemble", flags->disassemble, "Show the instructions of this kernel (by objdump)")
+      ->type_name("NAME")
+      ->excludes(emitted);
   app.footer("Without flags it lists the kernels, by name.\n\nExample:\n  nibble kernels --isa avx2");
   return [flags] {
     if (!flags->isa.empty()) parse_isa(flags->isa);

@@ -10,7 +10,8 @@
 namespace nibble::cli {
 
 void write_npy(const std::string& path, std::span<const float> values, size_t rows, size_t columns) {
-  NIBBLE_CHECK(values.size() == rows * columns, path, ": expected ", rows, " x ", columns, " values, found ", values.size());
+  NIBBLE_CHECK(values.size() == rows * columns, path, ": expected ", rows, " x ", columns, " values, found ",
+               values.size());
   std::string header = message("{'descr': '<f4', 'fortran_order': False, 'shape': (", rows, ", ", columns, "), }");
   constexpr size_t prefix = 10, alignment = 64;  // magic, version and length; the data begins at a multiple of 64
   header.resize((prefix + header.size() + 1 + alignment - 1) / alignment * alignment - prefix, ' ');

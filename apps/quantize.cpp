@@ -34,7 +34,9 @@ struct QuantizeFlags {
   bool feedback = false, nearest = false, dry_run = false, native = false;
 };
 
-double bits_per_weight(uint64_t bytes, double weights) { return weights > 0 ? 8 * static_cast<double>(bytes) / weights : 0; }
+double bits_per_weight(uint64_t bytes, double weights) {
+  return weights > 0 ? 8 * static_cast<double>(bytes) / weights : 0;
+}
 
 void print_tensor(const std::string& name, const Shape& shape, const std::string& from, const std::string& to,
                   uint64_t bytes) {
@@ -71,7 +73,8 @@ uint64_t parse_size(const std::string& text) {
   }
   const std::string unit = text.substr(end);
   const uint64_t scale = unit.empty() ? 1 : unit == "K" ? 1000 : unit == "M" ? 1000000 : unit == "G" ? 1000000000 : 0;
-  NIBBLE_CHECK(end > 0 && text[0] != '-' && scale > 0 && size > 0 && size <= (uint64_t{1} << 50) / scale, "size '", text, "': expected bytes, or as in 500M or 4G");
+  NIBBLE_CHECK(end > 0 && text[0] != '-' && scale > 0 && size > 0 && size <= (uint64_t{1} << 50) / scale, "size '",
+               text, "': expected bytes, or as in 500M or 4G");
   return size * scale;
 }
 
@@ -80,8 +83,8 @@ void show_step(std::string_view what, int done, int total) {
 }
 
 void print_sizes(const std::string& to, uint64_t out, uint64_t in, double weights, int quantised, int kept) {
-  std::printf("%s: %s, was %s; %.3f bits per weight; %d matrices quantised, %d kept\n", to.c_str(), human_bytes(out).c_str(), human_bytes(in).c_str(),
-              bits_per_weight(out, weights), quantised, kept);
+  std::printf("%s: %s, was %s; %.3f bits per weight; %d matrices quantised, %d kept\n", to.c_str(),
+              human_bytes(out).c_str(), human_bytes(in).c_str(), bits_per_weight(out, weights), quantised, kept);
 }
 
 void print_error(double squared_error, double squares) {
@@ -107,10 +110,13 @@ int print_folder(const std::string& to, const models::FolderReport& report) {
 }
 
 /// f32, f16, bf16, or keep: a folder of floats.
-bool is_float_type(const std::string& type) { return type == "keep" || type == "f32" || type == "f16" || type == "bf16"; }
+bool is_float_type(const std::string& type) {
+  return type == "keep" || type == "f32" || type == "f16" || type == "bf16";
+}
 
 int write_floats(const QuantizeFlags& flags, const models::QuantizeStep& step) {
-  NIBBLE_CHECK(flags.rules.empty() && flags.output.empty() && flags.text.empty() && flags.options.importance.empty(), "--type ", flags.format,
+  NIBBLE_CHECK(flags.rules.empty() && flags.output.empty() && flags.text.empty() && flags.options.importance.empty(),
+               "--type ", flags.format,
                ": a folder of floats has one type; expected no types of single tensors and nothing to calibrate with");
   models::UnpackOptions options{.matrices = {}, .threads = flags.options.threads, .split_bytes = 0};
   for (const DType type : {DType::f32, DType::f16, DType::bf16})
@@ -144,7 +150,8 @@ int write_folder(const QuantizeFlags& flags) {
     const size_t equals = rule.rfind('=');
     NIBBLE_CHECK(equals != std::string::npos, "type of tensors '", rule, "': expected PATTERN=TYPE");
     const std::string type = rule.substr(equals + 1);
-    options.rules.emplace_back(rule.substr(0, equals), type == "keep" ? std::nullopt : std::optional(models::folder_layout(type)));
+    options.rules.emplace_back(rule.substr(0, equals),
+                               type == "keep" ? std::nullopt : std::optional(models::folder_layout(type)));
   }
   if (flags.dry_run) return print_folder_plan(models::plan_folder(flags.from, options));
   return print_folder(flags.to, models::quantize_folder(flags.from, flags.to, options, step));
@@ -152,8 +159,10 @@ int write_folder(const QuantizeFlags& flags) {
 
 models::AutoTypes automatic_types(const QuantizeFlags& flags) {
   NIBBLE_CHECK((flags.bits > 0) != !flags.size.empty(), "--type auto: expected either --bits or --size");
-  NIBBLE_CHECK(flags.embedding.empty() && flags.output.empty(), "--type auto chooses the embedding's type too: expected --tensor-type NAME=TYPE");
-  models::AutoTypes types{.bits = flags.bits, .bytes = flags.size.empty() ? 0 : parse_size(flags.size), .candidates = {}};
+  NIBBLE_CHECK(flags.embedding.empty() && flags.output.empty(),
+               "--type auto chooses the embedding's type too: expected --tensor-type NAME=TYPE");
+  models::AutoTypes types{
+      .bits = flags.bits, .bytes = flags.size.empty() ? 0 : parse_size(flags.size), .candidates = {}};
   if (flags.types.empty()) types.candidates = models::usual_candidates(flags.native);
   for (std::string_view rest = flags.types; !rest.empty();) {
     const size_t comma = rest.find(',');
@@ -190,7 +199,8 @@ int quantize(QuantizeFlags& flags) {
   if (!flags.text.empty()) options.calibration = read_text(flags.text);
   const bool terminal = isatty(STDERR_FILENO) != 0;
   const models::QuantizeStep step = terminal ? show_step : [](std::string_view, int, int) {};
-  const auto report = flags.dry_run ? models::plan_quantize(flags.from, options, step) : models::quantize_file(flags.from, flags.to, options, step);
+  const auto report = flags.dry_run ? models::plan_quantize(flags.from, options, step)
+                                    : models::quantize_file(flags.from, flags.to, options, step);
   if (terminal) std::fputs("\r\033[K", stderr);
   if (flags.dry_run) return print_plan(report);
   double weights = 0;
@@ -219,10 +229,12 @@ int imatrix(const ImatrixFlags& flags) {
   });
   if (terminal) std::fputs("\r\033[K", stderr);
   const models::Checkpoint checkpoint = models::Checkpoint::open(flags.model);
-  const models::ModelSource source = checkpoint.gguf() != nullptr ? models::gguf_source(checkpoint) : models::folder_source(checkpoint);
+  const models::ModelSource source =
+      checkpoint.gguf() != nullptr ? models::gguf_source(checkpoint) : models::folder_source(checkpoint);
   const models::Imatrix result = models::make_imatrix(calibration, source, flags.options, chunks);
   result.write(flags.to);
-  std::printf("%s: inputs of %zu matrices, %d chunks of %d tokens\n", flags.to.c_str(), result.squares.size(), chunks, flags.options.context);
+  std::printf("%s: inputs of %zu matrices, %d chunks of %d tokens\n", flags.to.c_str(), result.squares.size(), chunks,
+              flags.options.context);
   return 0;
 }
 
@@ -235,44 +247,58 @@ void add_calibration_flags(CLI::App& app, models::CalibrateOptions& options) {
 
 Action setup_quantize(CLI::App& app) {
   auto flags = std::make_shared<QuantizeFlags>();
-  app.add_option("in", flags->from, "GGUF file, the first shard of a split one, or a Hugging Face folder")->type_name("IN")->required();
-  app.add_option(
-         "out", flags->to,
-         "GGUF file to write (ending in .gguf), or a folder of safetensors: quantised for compressed-tensors or bitsandbytes, "
-         "or floats")
+  app.add_option("in", flags->from, "GGUF file, the first shard of a split one, or a Hugging Face folder")
+      ->type_name("IN")
+      ->required();
+  app.add_option("out", flags->to,
+                 "GGUF file to write (ending in .gguf), or a folder of safetensors: quantised for compressed-tensors "
+                 "or bitsandbytes, "
+                 "or floats")
       ->type_name("OUT");
   app.add_option("--format,--type", flags->format,
                  "Of the matrices: q4_g64, q4_g128, q6_g64, a type of GGUF as q4_k, weights as int4:g128:sym:f16 or "
                  "nf4, keep: copy all, or auto: chosen for each by measuring")
       ->type_name("TYPE")
       ->capture_default_str();
-  app.add_option("--bits", flags->bits, "With auto: bits per weight at most, over all tensors")->type_name("BITS")->check(between(1, 32));
+  app.add_option("--bits", flags->bits, "With auto: bits per weight at most, over all tensors")
+      ->type_name("BITS")
+      ->check(between(1, 32));
   app.add_option("--size", flags->size, "With auto: bytes of all tensors at most: 500M, 4G")->type_name("SIZE");
   app.add_option("--types", flags->types, "With auto: choose among these only: q4_k,q6_k,q8_0")->type_name("TYPE,...");
   app.add_flag("--native", flags->native, "With auto: choose among our own types too");
-  app.add_option("--embedding,--token-embedding-type", flags->embedding, "Of the token embedding, or keep (default: q6_g64 or q6_k, unless TYPE has six bits)")->type_name("TYPE");
-  app.add_option("--output-tensor-type", flags->output, "Of the output matrix, or keep (default: as the embedding)")->type_name("TYPE");
-  app.add_option("--tensor-type", flags->rules, "Of the tensors whose name matches: 'blk.*.ffn_down=q6_k'; the first match counts")
+  app.add_option("--embedding,--token-embedding-type", flags->embedding,
+                 "Of the token embedding, or keep (default: q6_g64 or q6_k, unless TYPE has six bits)")
+      ->type_name("TYPE");
+  app.add_option("--output-tensor-type", flags->output, "Of the output matrix, or keep (default: as the embedding)")
+      ->type_name("TYPE");
+  app.add_option("--tensor-type", flags->rules,
+                 "Of the tensors whose name matches: 'blk.*.ffn_down=q6_k'; the first match counts")
       ->type_name("PATTERN=TYPE");
-  app.add_option("--calibrate", flags->text, "Text to run through the model first, so that errors fall where they matter least")
+  app.add_option("--calibrate", flags->text,
+                 "Text to run through the model first, so that errors fall where they matter least")
       ->type_name("FILE");
-  app.add_option("--imatrix", flags->options.importance, "The same from a file: of nibble imatrix, or llama.cpp's (.dat or .gguf)")
-      ->type_name("FILE")->excludes("--calibrate");
+  app.add_option("--imatrix", flags->options.importance,
+                 "The same from a file: of nibble imatrix, or llama.cpp's (.dat or .gguf)")
+      ->type_name("FILE")
+      ->excludes("--calibrate");
   add_calibration_flags(app, flags->options.calibrate);
-  app.add_flag("--feedback", flags->feedback, "Also make errors good in the weights that follow (slow; inputs of up to 4096)")
+  app.add_flag("--feedback", flags->feedback,
+               "Also make errors good in the weights that follow (slow; inputs of up to 4096)")
       ->needs("--calibrate");
   app.add_flag("--nearest", flags->nearest, "Plain rounding, without a search for scales");
-  app.add_option("--split-max-size", flags->split, "Several files with at most this much of tensors each: 500M, 4G")->type_name("SIZE");
+  app.add_option("--split-max-size", flags->split, "Several files with at most this much of tensors each: 500M, 4G")
+      ->type_name("SIZE");
   app.add_flag("--dry-run", flags->dry_run, "Only say what each tensor would become, and the sizes");
   app.add_option("-t,--threads", flags->options.threads, "Threads (default: the physical cores this process may use)")
       ->type_name("N")->check(between(1, 1024));
   add_plugin_flag(app, flags->plugins);
-  app.footer("Quantise from the most exact file there is. Our own types can be read by nibble only.\n\nExample:\n"
-             "  nibble quantize model-f16.gguf model-q4.gguf --calibrate text.txt\n"
-             "  nibble quantize FOLDER OUTFOLDER --type int4:g128:asym:bf16\n"
-             "  nibble quantize model.gguf OUTFOLDER --type f16\n"
-             "  nibble quantize model-f16.gguf model-4.6.gguf --type auto --bits 4.6 --calibrate text.txt\n"
-             "  nibble quantize FOLDER model-q4_k.gguf --type q4_k --token-embedding-type q6_k --imatrix model.imatrix");
+  app.footer(
+      "Quantise from the most exact file there is. Our own types can be read by nibble only.\n\nExample:\n"
+      "  nibble quantize model-f16.gguf model-q4.gguf --calibrate text.txt\n"
+      "  nibble quantize FOLDER OUTFOLDER --type int4:g128:asym:bf16\n"
+      "  nibble quantize model.gguf OUTFOLDER --type f16\n"
+      "  nibble quantize model-f16.gguf model-4.6.gguf --type auto --bits 4.6 --calibrate text.txt\n"
+      "  nibble quantize FOLDER model-q4_k.gguf --type q4_k --token-embedding-type q6_k --imatrix model.imatrix");
   return [flags] { return quantize(*flags); };
 }
 
@@ -280,7 +306,9 @@ Action setup_imatrix(CLI::App& app) {
   auto flags = std::make_shared<ImatrixFlags>();
   app.add_option("-m,--model", flags->model, "GGUF file or Hugging Face folder")->type_name("MODEL")->required();
   app.add_option("-f,--file", flags->text, "Text to run through the model")->type_name("FILE")->required();
-  app.add_option("-o,--output", flags->to, "File to write, GGUF as llama.cpp's llama-imatrix does")->type_name("FILE")->required();
+  app.add_option("-o,--output", flags->to, "File to write, GGUF as llama.cpp's llama-imatrix does")
+      ->type_name("FILE")
+      ->required();
   add_calibration_flags(app, flags->options);
   app.add_option("-t,--threads", flags->options.threads, "Threads (default: the physical cores this process may use)")
       ->type_name("N")->check(between(1, 1024));

@@ -19,9 +19,11 @@ struct Cost {
 };
 
 Cost attention_cost(const Graph& graph, const Node& node, double positions, double attended) {
-  const Shape &q = graph.desc(node.in[0]).shape, &keys = graph.desc(node.in[1]).shape, &values = graph.desc(node.in[2]).shape;
+  const Shape &q = graph.desc(node.in[0]).shape, &keys = graph.desc(node.in[1]).shape,
+              &values = graph.desc(node.in[2]).shape;
   const TensorDesc& pages = graph.desc(node.in[6]);
-  const double element = static_cast<double>(bytes(pages)) / static_cast<double>(std::max<int64_t>(pages.shape.elements(), 1));
+  const double element =
+      static_cast<double>(bytes(pages)) / static_cast<double>(std::max<int64_t>(pages.shape.elements(), 1));
   Cost out;
   out.streams = true;
   out.bytes = positions * static_cast<double>(keys[-1] + values[-1]) * element;
@@ -73,8 +75,8 @@ std::string RooflineRow::bound(const Roofs& roofs) const {
   return peak > 0 && operations / peak >= seconds_bound ? (integer ? "int8" : "f32") : "bandwidth";
 }
 
-Roofline make_roofline(std::string title, const Roofs& roofs, const Plan& plan, const Profile& profile, double positions,
-                       double attended) {
+Roofline make_roofline(std::string title, const Roofs& roofs, const Plan& plan, const Profile& profile,
+                       double positions, double attended) {
   std::map<std::string_view, Cost> costs;
   for (const Node& node : plan.graph().nodes) costs[node.name] = cost_of(plan.graph(), node, positions, attended);
   std::map<std::pair<std::string, std::string>, RooflineRow> rows;
@@ -93,7 +95,8 @@ Roofline make_roofline(std::string title, const Roofs& roofs, const Plan& plan, 
   }
   Roofline out{std::move(title), roofs, {}};
   for (auto& [key, row] : rows) out.rows.push_back(std::move(row));
-  std::stable_sort(out.rows.begin(), out.rows.end(), [](const auto& a, const auto& b) { return a.seconds > b.seconds; });
+  std::stable_sort(out.rows.begin(), out.rows.end(),
+                   [](const auto& a, const auto& b) { return a.seconds > b.seconds; });
   return out;
 }
 
@@ -103,13 +106,15 @@ std::string roofline_table(const Roofline& roofline) {
   TextTable table({"op", "kernel", "calls", "ms", "time", "GB/s", "GOP/s", "bound", "of bound"});
   for (const RooflineRow& row : roofline.rows) {
     const std::string bound = row.bound(roofline.roofs);
-    table.row({row.op, row.kernel, std::to_string(row.calls), fixed(row.seconds * 1e3, 2), fixed(100 * row.seconds / total, 1) + "%",
-               fixed(row.bytes / row.seconds / 1e9, 2), row.operations > 0 ? fixed(row.operations / row.seconds / 1e9, 1) : "",
-               bound, bound.empty() ? "" : fixed(100 * row.bound_seconds(roofline.roofs) / row.seconds, 1) + "%"});
+    table.row({row.op, row.kernel, std::to_string(row.calls), fixed(row.seconds * 1e3, 2),
+               fixed(100 * row.seconds / total, 1) + "%", fixed(row.bytes / row.seconds / 1e9, 2),
+               row.operations > 0 ? fixed(row.operations / row.seconds / 1e9, 1) : "", bound,
+               bound.empty() ? "" : fixed(100 * row.bound_seconds(roofline.roofs) / row.seconds, 1) + "%"});
   }
   const Roofs& roofs = roofline.roofs;
   return roofline.title + ": bandwidth " + fixed(roofs.bandwidth / 1e9, 1) + " GB/s, int8 peak " +
-         fixed(roofs.int8_peak / 1e9, 0) + " GOP/s, f32 peak " + fixed(roofs.f32_peak / 1e9, 0) + " GOP/s\n" + table.text();
+         fixed(roofs.int8_peak / 1e9, 0) + " GOP/s, f32 peak " + fixed(roofs.f32_peak / 1e9, 0) + " GOP/s\n" +
+         table.text();
 }
 
 }  // namespace nibble::cli

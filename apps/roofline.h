@@ -21,7 +21,7 @@ struct RooflineRow {
   int64_t calls = 0;
   double seconds = 0, bytes = 0, operations = 0;
   bool integer = false;   ///< which peak bounds it
-  bool streams = false;   ///< reads weights or cache from memory; what only touches activations finds them in the caches
+  bool streams = false;  ///< reads weights or cache from memory; what only touches activations finds them in the caches
 
   double bound_seconds(const Roofs& roofs) const;
   /// "bandwidth", "int8" or "f32"; "" for what neither bounds.
@@ -36,8 +36,8 @@ struct Roofline {
 
 /// Costs are counted from the plan's graph: weights and activations once each, two operations per multiply-add;
 /// attention reads `positions` keys and values for every sequence and multiplies `attended` of them per row.
-Roofline make_roofline(std::string title, const Roofs& roofs, const Plan& plan, const Profile& profile, double positions,
-                       double attended);
+Roofline make_roofline(std::string title, const Roofs& roofs, const Plan& plan, const Profile& profile,
+                       double positions, double attended);
 std::string roofline_table(const Roofline& roofline);
 /// One picture, the charts below each other: log-log axes, roof lines, a labelled point per row with operations.
 std::string roofline_svg(const std::vector<Roofline>& rooflines);

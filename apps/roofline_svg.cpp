@@ -63,8 +63,8 @@ class Chart {
     return offset_ + height - bottom - (std::log10(speed) - low_y_) / (high_y_ - low_y_) * (height - top - bottom);
   }
   void line(double x1, double y1, double x2, double y2, const char* style) {
-    out_ += message("<line x1=\"", number(x1), "\" y1=\"", number(y1), "\" x2=\"", number(x2), "\" y2=\"", number(y2), "\" ",
-                    style, "/>\n");
+    out_ += message("<line x1=\"", number(x1), "\" y1=\"", number(y1), "\" x2=\"", number(x2), "\" y2=\"", number(y2),
+                    "\" ", style, "/>\n");
   }
   void text(double at_x, double at_y, const std::string& what, const char* style = "") {
     out_ += message("<text x=\"", number(at_x), "\" y=\"", number(at_y), "\" ", style, ">", escaped(what), "</text>\n");
@@ -106,7 +106,8 @@ class Chart {
     if (begin >= end) return;
     const auto speed = [&](double intensity) { return intensity * roofs.bandwidth / 1e9; };
     line(x(begin), y(speed(begin)), x(end), y(speed(end)), "stroke=\"#36c\" stroke-width=\"2\"");
-    text(x(begin) + 8, offset_ + top + 14, message("read bandwidth ", number(roofs.bandwidth / 1e9), " GB/s"), "fill=\"#36c\"");
+    text(x(begin) + 8, offset_ + top + 14, message("read bandwidth ", number(roofs.bandwidth / 1e9), " GB/s"),
+         "fill=\"#36c\"");
   }
 
   /// Numbers at the points, names beside the chart: points may lie close together.
@@ -117,7 +118,8 @@ class Chart {
       const double px = x(row.operations / row.bytes), py = y(row.operations / row.seconds / 1e9);
       const std::string label = std::to_string(i + 1);
       out_ += message("<circle cx=\"", number(px), "\" cy=\"", number(py), "\" r=\"4\" fill=\"",
-                      row.integer ? "#c33" : "#393", "\"><title>", escaped(row.op), " ", escaped(row.kernel), "</title></circle>\n");
+                      row.integer ? "#c33" : "#393", "\"><title>", escaped(row.op), " ", escaped(row.kernel),
+                      "</title></circle>\n");
       text(px + 6, py - 5, label);
       const std::string share = number(100 * row.bound_seconds(roofline_.roofs) / row.seconds);
       text(width - right + 6, at, message(label, "  ", row.op, ", ", share, " % of ", row.bound(roofline_.roofs)));
@@ -135,8 +137,9 @@ class Chart {
 
 std::string roofline_svg(const std::vector<Roofline>& rooflines) {
   const double total = height * static_cast<double>(std::max<size_t>(rooflines.size(), 1));
-  std::string out = message("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 ", width, " ", total, "\" width=\"", width,
-                            "\" height=\"", total, "\" font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" "
+  std::string out = message("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 ", width, " ", total,
+                            "\" width=\"", width, "\" height=\"", total,
+                            "\" font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" "
                             "height=\"100%\" fill=\"white\"/>\n");
   for (size_t i = 0; i < rooflines.size(); ++i) out += Chart(rooflines[i], height * static_cast<double>(i)).draw();
   return out + "</svg>\n";

@@ -64,7 +64,8 @@ Action setup(CLI::App& app, const std::string& arch) {
   add_prompt_flags(app, flags->prompt, "Text to continue (default: standard input)");
   app.add_flag("--no-bos", flags->no_bos, "Put no begin token in front, whatever the file says");
   add_generate_flags(app, flags->generate);
-  CLI::Option* chat = app.add_flag("--chat", flags->as_chat, "Ask the prompt as a question, in the model's chat template");
+  CLI::Option* chat =
+      app.add_flag("--chat", flags->as_chat, "Ask the prompt as a question, in the model's chat template");
   chat->group("Chat");
   add_chat_flags(app, flags->chat);
   app.get_option("--system")->needs(chat);

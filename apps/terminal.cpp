@@ -46,7 +46,8 @@ LoadProgress::~LoadProgress() {
 void LoadProgress::show(uint64_t done, uint64_t total) {
   if (std::chrono::steady_clock::now() - begin_ < std::chrono::seconds(1)) return;
   if (isatty(STDERR_FILENO) != 0) {
-    std::fprintf(stderr, "\rloading %s: %3.0f %%", path_.c_str(), total == 0 ? 100.0 : 100.0 * static_cast<double>(done) / static_cast<double>(total));
+    std::fprintf(stderr, "\rloading %s: %3.0f %%", path_.c_str(),
+                 total == 0 ? 100.0 : 100.0 * static_cast<double>(done) / static_cast<double>(total));
     std::fflush(stderr);
   } else if (!shown_) {
     std::fprintf(stderr, "loading %s (%s)\n", path_.c_str(), human_bytes(total).c_str());
@@ -87,13 +88,16 @@ void print_speed(const models::GenerateResult& r, int64_t context) {
     case models::StopReason::cancelled: reason = "interrupted"; break;
   }
   const int run = r.prompt_tokens - r.reused_tokens;
-  std::fprintf(stderr, "prompt:  %d tokens, %.2f s, %.1f tokens/s\n", run, r.prompt_seconds, speed(run, r.prompt_seconds));
+  std::fprintf(stderr, "prompt:  %d tokens, %.2f s, %.1f tokens/s\n", run, r.prompt_seconds,
+               speed(run, r.prompt_seconds));
   std::fprintf(stderr, "answer:  %d tokens, %.2f s, %.1f tokens/s (%s)\n", r.generated_tokens, r.generate_seconds,
                speed(r.generated_tokens, r.generate_seconds), reason);
   if (r.accepted_tokens > 0)
-    std::fprintf(stderr, "drafts:  %d of %d guessed tokens came true (--speculate off: no guesses)\n", r.accepted_tokens, r.drafted_tokens);
+    std::fprintf(stderr, "drafts:  %d of %d guessed tokens came true (--speculate off: no guesses)\n",
+                 r.accepted_tokens, r.drafted_tokens);
   if (r.reason == models::StopReason::context_full)
-    std::fprintf(stderr, "note: the context of %lld tokens is full; -c makes it larger\n", static_cast<long long>(context));
+    std::fprintf(stderr, "note: the context of %lld tokens is full; -c makes it larger\n",
+                 static_cast<long long>(context));
 }
 
 }  // namespace nibble::cli

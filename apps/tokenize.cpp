@@ -26,7 +26,8 @@ int tokenize(const TokenizeFlags& flags) {
   load_plugins(flags.model.plugins);
   const auto tokenizer = models::Tokenizer::load(flags.model.model);
   const std::string text = flags.has_text ? flags.text : read_text("-");
-  const std::vector<int32_t> ids = tokenizer->encode(text, {.add_bos = !flags.no_bos, .parse_special = flags.parse_special});
+  const std::vector<int32_t> ids =
+      tokenizer->encode(text, {.add_bos = !flags.no_bos, .parse_special = flags.parse_special});
   std::vector<std::string> pieces;
   for (int32_t id : ids) pieces.push_back(tokenizer->piece(id, true));
   if (flags.json) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attention: rows new positions behind a context. Arguments rows, context, heads, kv_heads, head_dim, threads, and 8 for
-// i8 pages or 16 for f16. Reports GFLOP/s of visible positions, their share of the FMA peak of the threads, and GB/s of
-// the pages read. A row of 1 walks through several caches, more than the last-level cache holds, as layers do.
+// Attention: rows new positions behind a context. Arguments rows, context, heads, kv_heads, head_dim, threads, and 8
+// for i8 pages or 16 for f16. Reports GFLOP/s of visible positions, their share of the FMA peak of the threads, and
+// GB/s of the pages read. A row of 1 walks through several caches, more than the last-level cache holds, as layers do.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>

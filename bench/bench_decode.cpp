@@ -61,7 +61,8 @@ int bench(int argc, char** argv) {
   const auto model = models::Model::load(options.model, {.need_tokenizer = false, .arch = {}, .progress = {}});
   models::Engine engine(model, options.engine);
   const double bandwidth = jit::measure_read_bandwidth(options.engine.threads);
-  std::printf("cpu: %s, kernels: %s, read: %.1f GB/s\n", cpu_name().c_str(), engine.kernels_line().c_str(), bandwidth / 1e9);
+  std::printf("cpu: %s, kernels: %s, read: %.1f GB/s\n", cpu_name().c_str(), engine.kernels_line().c_str(),
+              bandwidth / 1e9);
   for (const int depth : {0, 512, 2048}) {
     if (depth >= engine.context()) continue;
     const std::string row = message(model->arch->name, '_', model->format, "/d", depth);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A Mixtral-shaped mixture (8 experts of 14336, two of them chosen, width 4096), routing included, against the dense layer
-// with the same active weights (28672). Rows: kind / rows of x. --threads=N, --format=NAME. What each row chooses is random.
+// A Mixtral-shaped mixture (8 experts of 14336, two of them chosen, width 4096), routing included, against the dense
+// layer with the same active weights (28672). Rows: kind / rows of x. --threads=N, --format=NAME. What each row chooses
+// is random.
 #include <benchmark/benchmark.h>
 
 #include <cstdio>
@@ -36,7 +37,8 @@ Value mixture(Graph& graph, Value x, Value logits, const QuantFormat& format, st
   const Value choice = graph.add(op("choose_experts"), {logits}, {{"count", chosen}});
   const Value weights = graph.add(op("expert_weights"), {logits, choice}, {{"normalize", 1}});
   const Value groups = graph.add(op("group_experts"), {choice}, {{"experts", experts}});
-  const Value gate = weight(graph, format, memory, experts * ffn, width), up = weight(graph, format, memory, experts * ffn, width);
+  const Value gate = weight(graph, format, memory, experts * ffn, width),
+              up = weight(graph, format, memory, experts * ffn, width);
   const Attrs sizes = {{"experts", experts}, {"chosen", chosen}, {"n", ffn}, {"gate", std::string("silu")}};
   const Value y = graph.add(op("matmul_experts"), {x, gate, up, groups}, sizes);
   const Value down = weight(graph, format, memory, experts * width, ffn);
@@ -46,7 +48,8 @@ Value mixture(Graph& graph, Value x, Value logits, const QuantFormat& format, st
 }
 
 Value dense(Graph& graph, Value x, const QuantFormat& format, std::vector<Buffer>& memory) {
-  const Value gate = weight(graph, format, memory, chosen * ffn, width), up = weight(graph, format, memory, chosen * ffn, width);
+  const Value gate = weight(graph, format, memory, chosen * ffn, width),
+              up = weight(graph, format, memory, chosen * ffn, width);
   const Value y = graph.add(op("matmul"), {x, gate, up}, {{"weights", 2}, {"gate", std::string("silu")}});
   return graph.add(op("matmul"), {y, weight(graph, format, memory, width, chosen * ffn)});
 }
@@ -60,9 +63,12 @@ void run(benchmark::State& state, bool mixed, int64_t m, const Options& options)
   graph.output(mixed ? mixture(graph, in, routing, format, memory) : dense(graph, in, format, memory));
   ThreadPool pool(options.threads);
   Plan plan = Plan::compile(graph, {.threads = options.threads});
-  std::vector<float> x_data(static_cast<size_t>(m * width)), logits_data(static_cast<size_t>(m * experts)), out(x_data.size());
+  std::vector<float> x_data(static_cast<size_t>(m * width)), logits_data(static_cast<size_t>(m * experts)),
+      out(x_data.size());
   uint32_t random = 1;
-  const auto next = [&] { return static_cast<float>((random = random * 1664525u + 1013904223u) >> 8) / 16777216.0f - 0.5f; };
+  const auto next = [&] {
+    return static_cast<float>((random = random * 1664525u + 1013904223u) >> 8) / 16777216.0f - 0.5f;
+  };
   for (float& v : x_data) v = next();
   for (auto _ : state) {
     for (float& v : logits_data) v = next();
@@ -90,13 +96,16 @@ int main(int argc, char** argv) {
   }
   argc = kept;
   jit::register_kernels();
-  std::printf("cpu: %s, kernels: %s, threads: %d\n", cpu_name().c_str(), std::string(name(max_isa())).c_str(), options.threads);
+  std::printf("cpu: %s, kernels: %s, threads: %d\n", cpu_name().c_str(), std::string(name(max_isa())).c_str(),
+              options.threads);
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
   for (int64_t m : {1, 8, 128, 512}) {
     for (bool mixed : {false, true}) {
       const std::string row = message(options.format, mixed ? "/mixture/" : "/dense/", m);
-      benchmark::RegisterBenchmark(row.c_str(), [=](benchmark::State& state) { run(state, mixed, m, options); })->UseRealTime();
+      benchmark::RegisterBenchmark(row.c_str(), [=](benchmark::State& state) {
+        run(state, mixed, m, options);
+      })->UseRealTime();
     }
   }
   benchmark::RunSpecifiedBenchmarks();

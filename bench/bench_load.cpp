@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Loading a model whose files are in the page cache, beside what reading the files takes: into one buffer per thread,
-// and into memory of their size. --model=FILE (a .gguf of one shard) or a Hugging Face folder [--threads=N] [--rounds=N]
+// and into memory of their size. --model=FILE (a .gguf of one shard) or a Hugging Face folder [--threads=N]
+// [--rounds=N]
 // [--quant=FORMAT] [--packed-cache=DIR: makes a copy there and maps it] [--cold: the files' pages are dropped before
 // each row]. Seconds, rounds by turns: the fastest and the middle of each, and GB/s of the files by the latter.
 #include <fcntl.h>
@@ -56,12 +57,14 @@ void read_file(const std::string& path, ThreadPool& pool, bool keep) {
   const size_t size = file.bytes().size();
   const Buffer whole(keep ? size : 0);
   std::vector<Buffer> buffers(static_cast<size_t>(pool.size()));
-  pool.for_each(static_cast<int64_t>((size + chunk - 1) / chunk), 4, [&](int64_t begin, int64_t end, const Worker& worker) {
-    Buffer& buffer = buffers[static_cast<size_t>(worker.index)];
-    if (buffer.size() == 0) buffer = Buffer(chunk);
-    for (auto at = static_cast<size_t>(begin) * chunk; at < std::min(static_cast<size_t>(end) * chunk, size); at += chunk)
-      file.read(at, {keep ? whole.data() + at : buffer.data(), std::min(chunk, size - at)});
-  });
+  pool.for_each(static_cast<int64_t>((size + chunk - 1) / chunk), 4,
+                [&](int64_t begin, int64_t end, const Worker& worker) {
+                  Buffer& buffer = buffers[static_cast<size_t>(worker.index)];
+                  if (buffer.size() == 0) buffer = Buffer(chunk);
+                  for (auto at = static_cast<size_t>(begin) * chunk;
+                       at < std::min(static_cast<size_t>(end) * chunk, size); at += chunk)
+                    file.read(at, {keep ? whole.data() + at : buffer.data(), std::min(chunk, size - at)});
+                });
 }
 
 int bench(const Options& options) {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// matmul_q, or matmul where the format is one of floats, by the generated kernels; row = kernel / M x N x K of bench/shapes/*.txt. Weights cycle through more than the
-// last-level cache unless --hot. Besides Google Benchmark's own flags: --threads=N, --format=NAME (repeatable, default
-// q4s_g32), --isa=NAME, --shape=M,N,K (repeatable, instead of the files), --hot.
-// Counters come from the fastest iteration: GB_s weights read, GOP_s, and per cent of the peaks measured just before
-// (pct_mix: of the whole instruction mix, jit/peak.h, for symmetric 4-bit layouts).
+// matmul_q, or matmul where the format is one of floats, by the generated kernels; row = kernel / M x N x K of
+// bench/shapes/*.txt. Weights cycle through more than the last-level cache unless --hot. Besides Google Benchmark's own
+// flags: --threads=N, --format=NAME (repeatable, default q4s_g32), --isa=NAME, --shape=M,N,K (repeatable, instead of
+// the files), --hot. Counters come from the fastest iteration: GB_s weights read, GOP_s, and per cent of the peaks
+// measured just before (pct_mix: of the whole instruction mix, jit/peak.h, for symmetric 4-bit layouts).
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -66,8 +66,10 @@ class Case {
   /// Products of common sizes: kernels would stumble over subnormal ones.
   void fill_float_scales() {
     const quant::PanelGeometry geometry = quant::panel_geometry(format_.layout, shape_.n, shape_.k);
-    const std::vector<float> scales((geometry.panel_bytes - geometry.scales_offset) / sizeof(float), 0.01f * float_book(format_.layout.codebook)->unit);
-    for (std::byte* panel = weights_.data(); panel != weights_.data() + weights_.size(); panel += geometry.panel_bytes) {
+    const std::vector<float> scales((geometry.panel_bytes - geometry.scales_offset) / sizeof(float),
+                                    0.01f * float_book(format_.layout.codebook)->unit);
+    for (std::byte* panel = weights_.data(); panel != weights_.data() + weights_.size();
+         panel += geometry.panel_bytes) {
       std::memcpy(panel + geometry.scales_offset, scales.data(), scales.size() * sizeof(float));
     }
   }
@@ -114,7 +116,8 @@ class Case {
     state.counters["peak_GOP_s"] = int8_peak / 1e9;
     state.counters["pct_int8"] = 100 * operations / int8_peak;
     const QuantLayout& layout = format_.layout;
-    if (!float_weights(layout) && layout.bits == 4 && layout.zero_point == ZeroPoint::symmetric && layout.group >= 32 && options_.isa != Isa::amxint8) {
+    if (!float_weights(layout) && layout.bits == 4 && layout.zero_point == ZeroPoint::symmetric && layout.group >= 32 &&
+        options_.isa != Isa::amxint8) {
       const double mix_peak = jit::measure_int8_mix_peak(options_.isa, options_.threads, layout.group);
       state.counters["pct_mix"] = 100 * operations / mix_peak;
     }
@@ -125,7 +128,8 @@ class Case {
   void bind() {
     const Tensor constants[2] = {{}, {descs_[1], weights_.data()}};
     const nibble::Shape strides[2] = {{shape_.k, 1}, {}};
-    const Call call{&node_, descs_, constants, strides, {{shape_.m, shape_.n}, DType::f32, nullptr}, options_.threads, true};
+    const Call call{&node_,           descs_, constants, strides, {{shape_.m, shape_.n}, DType::f32, nullptr},
+                    options_.threads, true};
     for (const Kernel& kernel : kernels_for(float_weights(format_.layout) ? "matmul" : "matmul_q")) {
       if (kernel.isa != options_.isa || kernel.rejects(call)) continue;
       bound_ = kernel.bind(call);

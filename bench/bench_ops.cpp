@@ -14,8 +14,8 @@ namespace nibble {
 
 namespace {
 
-void run(benchmark::State& state, const std::string& op, const bench::Inputs& in, const TensorDesc& desc, const Attrs& attrs,
-         size_t weights = 0) {
+void run(benchmark::State& state, const std::string& op, const bench::Inputs& in, const TensorDesc& desc,
+         const Attrs& attrs, size_t weights = 0) {
   Buffer y(bytes(desc));
   const Tensor out(desc, y.data());
   ThreadPool pool(1);
@@ -23,8 +23,8 @@ void run(benchmark::State& state, const std::string& op, const bench::Inputs& in
   for (auto _ : state) runner.run_again(pool, in.all, out);
   double moved = static_cast<double>(bytes(desc));
   for (const Tensor& t : in.all) moved += static_cast<double>(bytes(t.desc));
-  state.counters["bytes"] =
-      benchmark::Counter(moved * static_cast<double>(state.iterations()), benchmark::Counter::kIsRate, benchmark::Counter::kIs1024);
+  state.counters["bytes"] = benchmark::Counter(moved * static_cast<double>(state.iterations()),
+                                               benchmark::Counter::kIsRate, benchmark::Counter::kIs1024);
 }
 
 void report_flops(benchmark::State& state) {
@@ -87,7 +87,9 @@ void rope(benchmark::State& state) {
 
 const Attrs norm{{"eps", 1e-5}, {"norm", "rms_norm"}, {"group", int64_t{32}}, {"offset", int64_t{8}}};
 
-void shapes(benchmark::internal::Benchmark* b) { b->ArgNames({"m", "n", "k"})->ArgsProduct({{1, 4, 32, 512}, {4096}, {4096}}); }
+void shapes(benchmark::internal::Benchmark* b) {
+  b->ArgNames({"m", "n", "k"})->ArgsProduct({{1, 4, 32, 512}, {4096}, {4096}});
+}
 void sizes(benchmark::internal::Benchmark* b) { b->ArgNames({"rows", "columns"})->ArgsProduct({{1, 512}, {4096}}); }
 
 BENCHMARK_CAPTURE(matmul, f16, "f16")->Apply(shapes);

@@ -53,8 +53,8 @@ void store_dword(std::byte* to, int32_t value) { std::memcpy(to, &value, 4); }
 
 NIBBLE_AVX2_BEGIN
 
-// The dwords of GemmShape::start_k, -zero_point times the sums of so many values by k % 4 / 2, each `stride` bytes behind
-// the one before it. `count` is a multiple of 32.
+// The dwords of GemmShape::start_k, -zero_point times the sums of so many values by k % 4 / 2, each `stride` bytes
+// behind the one before it. `count` is a multiple of 32.
 void store_starts(const std::byte* values, int64_t count, int start_k, int zero_point, std::byte* to, int64_t stride) {
   const __m256i ones = _mm256_set1_epi8(1), factor = _mm256_set1_epi16(static_cast<int16_t>(-zero_point));
   for (int64_t k = 0; k < count; k += 32) {
@@ -109,10 +109,12 @@ void pack_act_tile(const GemmShape& shape, int rows, const Activations& act, int
     for (int r = 0; r < rows && (shape.float_sums || shape.int_sums); ++r) {
       const std::byte* sums = act.data + geometry.sums_offset + ((row + r) * geometry.sums_per_row + group_begin) * 4;
       scatter(sums, groups, 0, rows, tile + (shape.float_sums ? shape.act_float_sums : shape.act_int_sums) + r * 4);
-      if (shape.carries_biased) scatter(sums, groups, std::bit_cast<int32_t>(integer_bias), rows, tile + shape.act_biased_sums + r * 4);
+      if (shape.carries_biased)
+        scatter(sums, groups, std::bit_cast<int32_t>(integer_bias), rows, tile + shape.act_biased_sums + r * 4);
     }
     for (int r = 0; r < rows && shape.start_k; ++r) {
-      store_starts(values + r * row_bytes, k_count, shape.start_k, shape.zero_point, tile + shape.act_starts + r * 4, rows * 4);
+      store_starts(values + r * row_bytes, k_count, shape.start_k, shape.zero_point, tile + shape.act_starts + r * 4,
+                   rows * 4);
     }
     const int64_t scale_begin = a * shape.scales_per_record;
     const int64_t scales = std::min<int64_t>(shape.scales_per_record, geometry.scales_per_row - scale_begin);

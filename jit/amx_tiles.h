@@ -8,7 +8,8 @@
 
 namespace nibble::jit {
 
-/// Tiles 0 to 3 are int32 sums (rows, 16), 4 and 5 activations (rows, k), 6 and 7 weights (k / 4, 16 columns of four k).
+/// Tiles 0 to 3 are int32 sums (rows, 16), 4 and 5 activations (rows, k), 6 and 7 weights (k / 4, 16 columns of four
+/// k).
 inline constexpr int first_act_tile = 4, first_weight_tile = 6;
 
 /// The operand of ldtilecfg: 1 to 16 rows, `k` of one inner product from 4 to 64.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The attention kernels: store, then tiles times groups of kv heads; few tiles with long contexts are split by range as well.
+// The attention kernels: store, then tiles times groups of kv heads; few tiles with long contexts are split by range as
+// well.
 #include "jit/attention.h"
 
 #include <algorithm>
@@ -76,12 +77,13 @@ void run_part(const State& state, const KernelArgs& args, const AttentionPart& p
   for (int64_t range = ranges.begin; range < ranges.end; ++range) {
     attention_range(shape, state.gemm, args, part, range, work);
     for (int64_t r = 0; r < rows; ++r) {
-      attention_merge(shape, work.total_maximum[r], work.total_sum[r], work.total + r * dp, work.maximum[r], work.sum[r],
-                      work.output + r * dp);
+      attention_merge(shape, work.total_maximum[r], work.total_sum[r], work.total + r * dp, work.maximum[r],
+                      work.sum[r], work.output + r * dp);
     }
   }
   for (int64_t r = 0; r < rows; ++r) {
-    attention_finish(shape, work.total_sum[r], work.total + r * dp, result(shape, args, part.token(r), part.head(shape, r)));
+    attention_finish(shape, work.total_sum[r], work.total + r * dp,
+                     result(shape, args, part.token(r), part.head(shape, r)));
   }
 }
 
@@ -90,7 +92,8 @@ float* partial(const State& state, const KernelArgs& args, int64_t row, int64_t 
   return reinterpret_cast<float*>(args.scratch + state.partials_offset) + index * partial_floats(state.shape);
 }
 
-void run_split(const State& state, const KernelArgs& args, const AttentionPart& part, int64_t index, AttentionWorkspace& work) {
+void run_split(const State& state, const KernelArgs& args, const AttentionPart& part, int64_t index,
+               AttentionWorkspace& work) {
   const AttentionShape& shape = state.shape;
   const Ranges ranges = ranges_of(shape, args, part.tile.row, part.tile.rows);
   const int64_t range = ranges.begin + index;
@@ -108,7 +111,8 @@ void run_split(const State& state, const KernelArgs& args, const AttentionPart& 
 void merge_split(const State& state, const KernelArgs& args, AttentionWorkspace& work) {
   const AttentionShape& shape = state.shape;
   const int64_t items = shape.rows * shape.heads;
-  const int64_t begin = items * args.worker.index / args.worker.count, end = items * (args.worker.index + 1) / args.worker.count;
+  const int64_t begin = items * args.worker.index / args.worker.count,
+                end = items * (args.worker.index + 1) / args.worker.count;
   for (int64_t item = begin; item < end; ++item) {
     const int64_t row = item / shape.heads, head = item % shape.heads;
     float maximum, sum;
@@ -138,7 +142,8 @@ void run(const void* opaque, const KernelArgs& args) {
   if (args.worker.index == 0) make_plan(shape, args, plan, tiles);
   store_rows(shape, args);
   args.worker.barrier();
-  AttentionWorkspace work(shape, args.scratch + state.work_offset + static_cast<size_t>(args.worker.index) * state.work_bytes);
+  AttentionWorkspace work(shape,
+                          args.scratch + state.work_offset + static_cast<size_t>(args.worker.index) * state.work_bytes);
   const int64_t pieces = plan.split ? plan.ranges : 1, items = plan.tiles * shape.groups * shape.slices * pieces;
   for (int64_t item; (item = args.counters[0].fetch_add(1)) < items;) {
     // Late tiles see the most positions, so they come first; the tiles of one group follow each other.
@@ -204,7 +209,8 @@ const char* rejects(const Call& call) {
     if (call.strides[i][1] != 1) return "the columns of q, k and v must stand side by side";
   }
   for (size_t i = 3; i < call.in.size(); ++i) {
-    if (call.strides[i] != contiguous_strides(call.in[i].shape)) return "positions, tables and pages must be contiguous";
+    if (call.strides[i] != contiguous_strides(call.in[i].shape))
+      return "positions, tables and pages must be contiguous";
   }
   return nullptr;
 }

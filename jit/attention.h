@@ -66,7 +66,9 @@ struct AttentionShape {
   int64_t key_bytes() const { return page_bytes(coded() ? 2 * key_pairs() : key_dim()); }
   int64_t second_bytes() const { return page_bytes(tail_dim > 0 && coded() ? 2 * tail_pairs() : second_dim()); }
   /// The scales of a page's slots, behind its codes.
-  static float* scales(std::byte* page, int64_t bytes) { return reinterpret_cast<float*>(page + bytes) - page_positions; }
+  static float* scales(std::byte* page, int64_t bytes) {
+    return reinterpret_cast<float*>(page + bytes) - page_positions;
+  }
   static const float* scales(const std::byte* page, int64_t bytes) {
     return reinterpret_cast<const float*>(page + bytes) - page_positions;
   }
@@ -80,7 +82,9 @@ struct AttentionShape {
   }
 
  private:
-  int64_t page_bytes(int64_t dim) const { return page_positions * (coded() ? dim + 4 : dim * static_cast<int64_t>(element_bytes(pages))); }
+  int64_t page_bytes(int64_t dim) const {
+    return page_positions * (coded() ? dim + 4 : dim * static_cast<int64_t>(element_bytes(pages)));
+  }
 };
 
 /// Consecutive token rows of one sequence.
@@ -88,7 +92,8 @@ struct AttentionTile {
   int32_t row, rows;
 };
 
-/// A tile's part of some kv heads, or of a slice of one's query heads. Its rows are ordered by kv head, token, query head.
+/// A tile's part of some kv heads, or of a slice of one's query heads. Its rows are ordered by kv head, token, query
+/// head.
 struct AttentionPart {
   AttentionTile tile;
   int64_t kv_begin, kv_count;
@@ -147,7 +152,8 @@ inline int64_t partial_floats(const AttentionShape& shape) { return 16 + shape.p
 void attention_store(const AttentionShape& shape, const KernelArgs& args, int64_t begin, int64_t end, int64_t kv_head);
 
 /// Fills what the workspace keeps of each row; the totals start.
-void attention_load(const AttentionShape& shape, const KernelArgs& args, const AttentionPart& part, AttentionWorkspace& work);
+void attention_load(const AttentionShape& shape, const KernelArgs& args, const AttentionPart& part,
+                    AttentionWorkspace& work);
 /// The partial of range `range` into maximum, sum, output.
 void attention_range(const AttentionShape& shape, const AttentionGemm& gemm, const KernelArgs& args,
                      const AttentionPart& part, int64_t range, AttentionWorkspace& work);
@@ -160,10 +166,11 @@ void attention_finish(const AttentionShape& shape, float sum, const float* total
 /// Maximum and sum before any position, of a range.
 void attention_clear(const AttentionShape& shape, float& maximum, float& sum, float* output);
 /// The same of a query head's total: its sink, if any, counts as a position without a value.
-void attention_start(const AttentionShape& shape, const KernelArgs& args, int64_t head, float& maximum, float& sum, float* output);
+void attention_start(const AttentionShape& shape, const KernelArgs& args, int64_t head, float& maximum, float& sum,
+                     float* output);
 
-/// A page of keys of `count` elements as values (32, padded), in i8 of pairs (16, padded, 2): columns from `count` on are of
-/// no use.
+/// A page of keys of `count` elements as values (32, padded), in i8 of pairs (16, padded, 2): columns from `count` on
+/// are of no use.
 void attention_turn(DType type, const std::byte* page, int64_t count, int64_t padded, std::byte* values);
 /// 16 columns of `rows` rows, `stride` bytes apart, to rows of 64 bytes: floats, or of i8 pairs as pairs of int16.
 /// Lines that are `ahead` bytes further on are prefetched.

@@ -114,7 +114,8 @@ float code_factor(float most, float limit) { return most == 0 ? 0.0f : std::min(
 
 __m256i codes_of(__m256 a, __m256 b, float factor) {
   const __m256 f = _mm256_set1_ps(factor);
-  const __m256i pairs = _mm256_packs_epi32(_mm256_cvtps_epi32(_mm256_mul_ps(a, f)), _mm256_cvtps_epi32(_mm256_mul_ps(b, f)));
+  const __m256i pairs =
+      _mm256_packs_epi32(_mm256_cvtps_epi32(_mm256_mul_ps(a, f)), _mm256_cvtps_epi32(_mm256_mul_ps(b, f)));
   return _mm256_permute4x64_epi64(pairs, 0xd8);
 }
 
@@ -143,8 +144,8 @@ float code_weights(float* weights, const float* scales, const AttentionColumns& 
   return max / limit;
 }
 
-/// x * scale, rotated, as int16 codes, 0 behind them up to `padded`; returns what a code is worth. Sums of `padded` products
-/// with codes of up to 127 fit in 32 bits.
+/// x * scale, rotated, as int16 codes, 0 behind them up to `padded`; returns what a code is worth. Sums of `padded`
+/// products with codes of up to 127 fit in 32 bits.
 float code_query(const float* x, int64_t count, float scale, int64_t padded, int16_t* codes) {
   const auto limit = static_cast<float>(std::min<int64_t>(32767, 0x7fffffff / (127 * padded)));
   float rotated[max_head_dim], most = 0;
@@ -213,7 +214,8 @@ void attention_clear(const AttentionShape& shape, float& maximum, float& sum, fl
   std::fill_n(output, shape.padded_dim, 0.0f);
 }
 
-void attention_start(const AttentionShape& shape, const KernelArgs& args, int64_t head, float& maximum, float& sum, float* output) {
+void attention_start(const AttentionShape& shape, const KernelArgs& args, int64_t head, float& maximum, float& sum,
+                     float* output) {
   attention_clear(shape, maximum, sum, output);
   if (shape.sinks < 0) return;
   maximum = std::max(no_maximum, args.in[shape.sinks].as<float>()[head] * log2_e);
@@ -247,7 +249,8 @@ void attention_finish(const AttentionShape& shape, float sum, const float* total
   for (int64_t i = 0; i < shape.value_dim; ++i) out[i] = out[i] * back + 0.0f;
 }
 
-void attention_load(const AttentionShape& shape, const KernelArgs& args, const AttentionPart& part, AttentionWorkspace& work) {
+void attention_load(const AttentionShape& shape, const KernelArgs& args, const AttentionPart& part,
+                    AttentionWorkspace& work) {
   const Tensor& q = args.in[0];
   const int64_t d = shape.head_dim;
   for (int64_t r = 0; r < part.rows(); ++r) {
@@ -257,7 +260,8 @@ void attention_load(const AttentionShape& shape, const KernelArgs& args, const A
       const int64_t keys = 2 * shape.key_pairs(), tails = 2 * shape.tail_pairs();
       int16_t* codes = work.query_codes + r * (keys + tails);
       work.query_scale[r] = code_query(in, shape.key_dim(), shape.scale, keys, codes);
-      if (tails > 0) work.tail_scale[r] = code_query(in + shape.key_dim(), shape.tail_dim, shape.scale, tails, codes + keys);
+      if (tails > 0)
+        work.tail_scale[r] = code_query(in + shape.key_dim(), shape.tail_dim, shape.scale, tails, codes + keys);
     } else {
       for (int64_t i = 0; i < d; ++i) work.query[r * d + i] = in[i] * shape.scale;
     }
@@ -303,7 +307,8 @@ float store_i8(const float* row, int64_t count, std::byte* page, At at) {
   hadamard(x, count);
   const __m256 sign = _mm256_set1_ps(-0.0f);
   __m256 most = _mm256_setzero_ps();
-  for (int64_t i = 0; i < count; i += 8) most = _mm256_max_ps(most, _mm256_andnot_ps(sign, vec::load(x + i, count - i)));
+  for (int64_t i = 0; i < count; i += 8)
+    most = _mm256_max_ps(most, _mm256_andnot_ps(sign, vec::load(x + i, count - i)));
   const float max = vec::max(most);
   const __m256 inverse = _mm256_set1_ps(max == 0 ? 0.0f : 127.0f / max);
   for (int64_t i = 0; i < count; i += 8) {
@@ -324,7 +329,8 @@ void store_floats(DType type, const float* x, int64_t count, std::byte* page, in
 }
 
 /// One row of `size` elements into a page of `bytes` bytes that has them in a column.
-void store_column(const AttentionShape& shape, const float* x, int64_t size, std::byte* page, int64_t bytes, int64_t slot) {
+void store_column(const AttentionShape& shape, const float* x, int64_t size, std::byte* page, int64_t bytes,
+                  int64_t slot) {
   if (!shape.coded()) return store_floats(shape.pages, x, size, page, slot, page_positions);
   shape.scales(page, bytes)[slot] =
       store_i8(x, size, page, [slot](int64_t i) { return (i / 2 * page_positions + slot) * 2 + i % 2; });
@@ -344,7 +350,8 @@ void attention_store(const AttentionShape& shape, const KernelArgs& args, int64_
   const int32_t *positions = args.in[3].as<int32_t>(), *sequences = args.in[4].as<int32_t>();
   const int32_t* table = args.in[5].as<int32_t>();
   for (int64_t row = begin; row < end; ++row) {
-    const int64_t page = table[sequences[row] * shape.max_pages + positions[row] / page_positions] * shape.kv_heads + kv_head;
+    const int64_t page =
+        table[sequences[row] * shape.max_pages + positions[row] / page_positions] * shape.kv_heads + kv_head;
     const int64_t slot = positions[row] % page_positions;
     const float* k_row = k.as<float>() + row * k.strides[0] + kv_head * shape.key_dim();
     const float* v_row = v.as<float>() + row * v.strides[0] + kv_head * shape.second_dim();

@@ -105,8 +105,8 @@ Block one_page(const Block& block, int64_t page) {
   return one;
 }
 
-/// How far from the `part_bytes` bytes of pages at `offset` a kernel prefetches: what is read prefetch_bytes later, which is
-/// in what comes `then` when the pages end before.
+/// How far from the `part_bytes` bytes of pages at `offset` a kernel prefetches: what is read prefetch_bytes later,
+/// which is in what comes `then` when the pages end before.
 int64_t ahead(const std::byte* pages, int64_t offset, int64_t part_bytes, const std::byte* then) {
   const int64_t target = offset + prefetch_bytes;
   return target < part_bytes ? prefetch_bytes : then + (target - part_bytes) - (pages + offset);
@@ -181,7 +181,9 @@ void scores_of(const AttentionShape& shape, const AttentionGemm& gemm, const Blo
   for (int64_t page = 0; page < block.pages; ++page) {
     const std::byte *keys = block.keys[page], *seconds = block.seconds[page];
     // without tails the keys of all pages come first
-    const std::byte* behind = shape.tail_dim > 0 ? seconds : page + 1 < block.pages ? block.keys[page + 1] : block.seconds[0];
+    const std::byte* behind = shape.tail_dim > 0       ? seconds
+                              : page + 1 < block.pages ? block.keys[page + 1]
+                                                       : block.seconds[0];
     for (int64_t head = 0; head < part.kv_count; ++head) {
       const int64_t row = head * part.head_rows + block.begin, at = row * block_positions + block.column(page);
       int64_t far = ahead(keys, head * key_bytes, part.kv_count * key_bytes, behind);
@@ -311,10 +313,12 @@ AttentionWorkspace::AttentionWorkspace(const AttentionShape& shape, std::byte* a
 void attention_range(const AttentionShape& shape, const AttentionGemm& gemm, const KernelArgs& args,
                      const AttentionPart& part, int64_t range, AttentionWorkspace& work) {
   const int64_t rows = part.rows();
-  for (int64_t r = 0; r < rows; ++r) attention_clear(shape, work.maximum[r], work.sum[r], work.output + r * shape.padded_dim);
+  for (int64_t r = 0; r < rows; ++r)
+    attention_clear(shape, work.maximum[r], work.sum[r], work.output + r * shape.padded_dim);
   // Every kv head has the same tokens, so the rows of the first one tell.
   const int32_t *first = work.first, *last = work.last;
-  const int64_t lowest = *std::min_element(first, first + part.head_rows), highest = *std::max_element(last, last + part.head_rows);
+  const int64_t lowest = *std::min_element(first, first + part.head_rows),
+                highest = *std::max_element(last, last + part.head_rows);
   const int64_t last_page = highest / page_positions;
   const int64_t begin_page = std::max(range * range_pages, lowest / page_positions),
                 end_page = std::min((range + 1) * range_pages, last_page + 1);

@@ -15,8 +15,8 @@ namespace {
 
 using Xbyak::util::ptr;
 
-/// rax result | rcx residual | rdx bias | rsi gate totals | r9 gate bias | r10 rows left | r11, r12 scratch. Where a tail
-/// is masked one vector register holds the number of columns and k7 or another one the mask.
+/// rax result | rcx residual | rdx bias | rsi gate totals | r9 gate bias | r10 rows left | r11, r12 scratch. Where a
+/// tail is masked one vector register holds the number of columns and k7 or another one the mask.
 class Finisher {
  public:
   Finisher(Generator& g, const Epilogue& e, const Totals& totals, const Xbyak::RegExp& args)

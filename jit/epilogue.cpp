@@ -34,7 +34,8 @@ std::vector<Epilogue> all_epilogues() {
       for (uint8_t bias = 0; bias <= 1; ++bias) {
         list.push_back({static_cast<Function>(function), gate, bias, 0});
         for (const DType type : {DType::f32, DType::f16, DType::bf16}) {
-          list.push_back({static_cast<Function>(function), gate, bias, static_cast<uint8_t>(1 + static_cast<int>(type))});
+          list.push_back(
+              {static_cast<Function>(function), gate, bias, static_cast<uint8_t>(1 + static_cast<int>(type))});
         }
       }
     }

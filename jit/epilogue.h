@@ -36,7 +36,7 @@ std::vector<Epilogue> all_epilogues();
 /// Where the finishing of a tile reads and writes; part of a kernel's arguments. Nothing outside the columns is read
 /// (gate totals excepted) or written.
 struct FinishArgs {
-  float* result = nullptr;             ///< row 0, first column; null: the totals are not complete, or nobody's but the tile's
+  float* result = nullptr;  ///< row 0, first column; null: the totals are not complete, or nobody's but the tile's
   int64_t result_stride = 0;           ///< bytes from row to row
   int64_t columns = 0;                 ///< of the tile that exist, from 1 to all
   const float* bias = nullptr;         ///< at the first column

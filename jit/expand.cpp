@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The expander: one packed panel to lanes of 8 or 16 bits and f32 scales (gemm_key.h), done once per block of rows so that the kernel
-// for prompts knows no format. The destination may hold several panels side by side; `out` points at this one's lines.
+// The expander: one packed panel to lanes of 8 or 16 bits and f32 scales (gemm_key.h), done once per block of rows so
+// that the kernel for prompts knows no format. The destination may hold several panels side by side; `out` points at
+// this one's lines.
 #include <algorithm>
 #include <numeric>
 #include <vector>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// f32 rows times float weights (tensor/panel.h: float_weights), whatever their panels hold: floats, or codes of a book of
-// floats, which few rows read as they are and many expanded to f32 in cache.
+// f32 rows times float weights (tensor/panel.h: float_weights), whatever their panels hold: floats, or codes of a book
+// of floats, which few rows read as they are and many expanded to f32 in cache.
 #pragma once
 
 #include <cstddef>

@@ -155,8 +155,8 @@ class AmxEmitter : public Generator {
     L(none);
   }
 
-  // Steps of the last record when it is not whole: rare, so they do not overlap. Of whole rows all 128 k are multiplied:
-  // activations behind the end are zero, whatever the codes there are.
+  // Steps of the last record when it is not whole: rare, so they do not overlap. Of whole rows all 128 k are
+  // multiplied: activations behind the end are zero, whatever the codes there are.
   void tail() {
     if (shape_.group == quant::max_group && !shape_.whole_rows) return;
     Xbyak::Label done;
@@ -236,13 +236,15 @@ class AmxEmitter : public Generator {
     };
     std::vector<Held> d, m;
     for (int i = 0; i < groups * panels_; ++i) d.push_back(hold(shape_.panel_d, i / panels_, i % panels_));
-    for (int i = 0; shape_.minimum && i < groups * panels_; ++i) m.push_back(hold(shape_.panel_m, i / panels_, i % panels_));
+    for (int i = 0; shape_.minimum && i < groups * panels_; ++i)
+      m.push_back(hold(shape_.panel_m, i / panels_, i % panels_));
     const Xbyak::Xmm scale = vec(28), act_sum = vec(29), other = vec(27);
     for (int r = 0; r < rows_; ++r) {
       vbroadcastss(scale, ptr[act_ + static_cast<size_t>(act + shape_.act_scales + (step * rows_ + r) * 4)]);
       for (int g = 0; g < groups; ++g) {
         if (shape_.minimum) {
-          vbroadcastss(act_sum, ptr[act_ + static_cast<size_t>(act + shape_.act_float_sums + ((first + g) * rows_ + r) * 4)]);
+          vbroadcastss(act_sum,
+                       ptr[act_ + static_cast<size_t>(act + shape_.act_float_sums + ((first + g) * rows_ + r) * 4)]);
         }
         for (int p = 0; p < panels_; ++p) {
           const Xbyak::Xmm t = vec(30 + p), x = g == 0 ? t : other;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // AVX2 without VNNI: vpmaddubsw multiplies unsigned codes with signed activations and adds pairs in int16.
 //
-// How many products fit in int16 decides the plan; a pair is at most 2 * 127 * U, U = 2^bits - 1 or the largest value of
-// a codebook plus its zero point:
+// How many products fit in int16 decides the plan; a pair is at most 2 * 127 * U, U = 2^bits - 1 or the largest value
+// of a codebook plus its zero point:
 //   block  U <= 16    eight steps fit: int16 sums stay in registers for a block of 32 k, then one vpmaddwd with ones
 //          U <= 32    four steps fit: the same by 16 k
 //          5, 6 bits  symmetric: sums start at minus the zero point times those of the activations, so eight steps of
@@ -19,11 +19,11 @@
 //   vpbroadcastd b, [act + 4 r]; vpmaddubsw p, w_h, b; vpaddw s_rh, s_rh, p
 // Eight vpmaddubsw and eight vpaddw would fill the four vector ports of Zen 3 for 4 cycles, but vpaddw takes a multiply
 // port as soon as it is ready: 1.57 pairs a cycle, 1.61 with all operands in registers (that is the measured peak), 2.0
-// only if the additions do not wait for the products. No integer addition stays off both multiply ports: saturating ones
-// run on nothing else (1.04 pairs). Only shuffles and shifts leave the products alone (2.0). Neither more temps nor another
-// order of products and additions changes that.
-// At group 32 the end of a group costs 8 x (vpmaddwd, vpaddd, FMA, FMA) per 64 vpmaddubsw and 56 vpaddw. Its latency is
-// hidden: interleaving it with the products of other rows gained nothing, each instruction left out gains 3 to 10 %.
+// only if the additions do not wait for the products. No integer addition stays off both multiply ports: saturating
+// ones run on nothing else (1.04 pairs). Only shuffles and shifts leave the products alone (2.0). Neither more temps
+// nor another order of products and additions changes that. At group 32 the end of a group costs 8 x (vpmaddwd, vpaddd,
+// FMA, FMA) per 64 vpmaddubsw and 56 vpaddw. Its latency is hidden: interleaving it with the products of other rows
+// gained nothing, each instruction left out gains 3 to 10 %.
 #include <algorithm>
 
 #include "jit/gemm_emitter.h"

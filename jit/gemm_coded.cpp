@@ -15,7 +15,8 @@ struct Tile {
   uint8_t rows, panels;
 };
 std::vector<Tile> tiles(Isa isa) {
-  if (isa == Isa::avx512vnni) return {{1, 1}, {1, 2}, {1, 4}, {2, 1}, {2, 2}, {2, 4}, {3, 1}, {3, 2}, {3, 4}, {4, 1}, {4, 2}, {4, 4}};
+  if (isa == Isa::avx512vnni)
+    return {{1, 1}, {1, 2}, {1, 4}, {2, 1}, {2, 2}, {2, 4}, {3, 1}, {3, 2}, {3, 4}, {4, 1}, {4, 2}, {4, 4}};
   return {{1, 1}, {1, 2}, {2, 1}, {3, 1}};
 }
 
@@ -62,7 +63,8 @@ int GemmCoded::panels_per_tile(int rows) const {
 void GemmCoded::for_each_part(const Range& range, GemmCodedArgs args, const Code& code) const {
   const int64_t group = range.geometry.group, line = line_k_;
   const auto* codes = range.panel + range.k / line * 64;
-  const auto* scales = range.panel + range.geometry.scales_offset + static_cast<size_t>(range.k / group) * range.geometry.scale_group_bytes;
+  const auto* scales = range.panel + range.geometry.scales_offset +
+                       static_cast<size_t>(range.k / group) * range.geometry.scale_group_bytes;
   const bool expands = args.a == nullptr;
   args.panel = static_cast<int64_t>(range.geometry.panel_bytes);
   const int64_t whole = range.depth / group, rest = range.depth % group;
@@ -87,8 +89,17 @@ void GemmCoded::run(const Range& range, const float* a, int64_t a_stride, int ro
   for (int64_t left = range.panels; left > 0; left -= step.panels) {
     step.panels = max_panels;
     while (step.panels > left || !code_[rows][step.panels]) step.panels /= 2;
-    for_each_part(step, {.a = a, .a_stride = a_stride, .codes = nullptr, .scales = nullptr, .panel = 0, .c = c, .c_stride = c_stride, .groups = 0,
-                         .lines = 0, .accumulate = range.k > 0},
+    for_each_part(step,
+                  {.a = a,
+                   .a_stride = a_stride,
+                   .codes = nullptr,
+                   .scales = nullptr,
+                   .panel = 0,
+                   .c = c,
+                   .c_stride = c_stride,
+                   .groups = 0,
+                   .lines = 0,
+                   .accumulate = range.k > 0},
                   *code_[rows][step.panels]);
     step.panel += step.panels * static_cast<int64_t>(range.geometry.panel_bytes);
     c += panel_columns * step.panels;
@@ -96,8 +107,17 @@ void GemmCoded::run(const Range& range, const float* a, int64_t a_stride, int ro
 }
 
 void GemmCoded::expand(const Range& range, float* out) const {
-  for_each_part(range, {.a = nullptr, .a_stride = 0, .codes = nullptr, .scales = nullptr, .panel = 0, .c = out, .c_stride = 0, .groups = 0, .lines = 0,
-                        .accumulate = 0},
+  for_each_part(range,
+                {.a = nullptr,
+                 .a_stride = 0,
+                 .codes = nullptr,
+                 .scales = nullptr,
+                 .panel = 0,
+                 .c = out,
+                 .c_stride = 0,
+                 .groups = 0,
+                 .lines = 0,
+                 .accumulate = 0},
                 *code_[0][1]);
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Microkernels of f32 rows with weights of a codebook of floats (tensor/panel.h: FloatBook), straight from their panels:
-// each weight is made as quant/format.h says, and each sum is the chain of fma that jit/gemm_float.h makes of the same floats.
+// Microkernels of f32 rows with weights of a codebook of floats (tensor/panel.h: FloatBook), straight from their
+// panels: each weight is made as quant/format.h says, and each sum is the chain of fma that jit/gemm_float.h makes of
+// the same floats.
 #pragma once
 
 #include <cstdint>

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// A line of codes (quant/format.h) has, for each column, four bytes of neighbouring k. With 4 bits AVX2 looks up each of
-// the four bytes of a book's floats by vpshufb, for 8 columns and 4 k at once, and interleaves them; AVX-512 finds 16 columns
-// of a k by vpermps. With 8 bits two shifts and a mask make a float of a code.
+// A line of codes (quant/format.h) has, for each column, four bytes of neighbouring k. With 4 bits AVX2 looks up each
+// of the four bytes of a book's floats by vpshufb, for 8 columns and 4 k at once, and interleaves them; AVX-512 finds
+// 16 columns of a k by vpermps. With 8 bits two shifts and a mask make a float of a code.
 //
 // Register plan
 //   avx2, 4 bits     ymm0-5 sums, row-major | ymm6-10 lookups, then weights | ymm11 2^16 | ymm12-15 the book by bytes
 //   avx2, 8 bits     ymm0-5 sums | ymm6 a half line, ymm7 a weight, ymm8 scratch | ymm11 2^16 | ymm12 the mask
 //   avx512           zmm0-15 sums | zmm16-19 weights of a k, zmm20-23 scratch, zmm24-27 lines of each panel
 //                    zmm29 the mask | zmm30 2^16 | zmm31 the book
-//   rsi, rcx: rows 0 and 3 of A | rdx its stride | r10 codes, r11 scales, rax and rbx 1 and 3 panels further | r12 groups
-//   r13 lines of the group | r8 what is written by the expander
+//   rsi, rcx: rows 0 and 3 of A | rdx its stride | r10 codes, r11 scales, rax and rbx 1 and 3 panels further | r12
+//   groups r13 lines of the group | r8 what is written by the expander
 // Inner loop, avx2 nf4_float 1x16, one of the halves and nibbles:
 //   vmovdqu ymm9,[r10]; vpand ymm9,mask; vpshufb ymm9,ymm9,[by k]
 //   vpshufb ymm6,ymm12,ymm9 ... ymm9,ymm15,ymm9; vpunpck{l,h}bw twice; vpunpck{l,h}wd twice
@@ -27,7 +27,11 @@ namespace {
 class GemmCodedEmitter : public Generator {
  public:
   explicit GemmCodedEmitter(const GemmCodedKey& key)
-      : Generator(key.isa), key_(key), book_(*float_book(key.book)), vectors_(evex() ? 1 : 2), line_k_(book_.bits == 4 ? 8 : 4) {}
+      : Generator(key.isa),
+        key_(key),
+        book_(*float_book(key.book)),
+        vectors_(evex() ? 1 : 2),
+        line_k_(book_.bits == 4 ? 8 : 4) {}
 
   Code emit() {
     prologue();
@@ -106,7 +110,8 @@ class GemmCodedEmitter : public Generator {
     }
     for (int part = 0; part < 4; ++part) {
       std::array<uint8_t, 16> table;
-      for (size_t u = 0; u < 16; ++u) table[u] = static_cast<uint8_t>(std::bit_cast<uint32_t>(book_.values[u]) >> (8 * part));
+      for (size_t u = 0; u < 16; ++u)
+        table[u] = static_cast<uint8_t>(std::bit_cast<uint32_t>(book_.values[u]) >> (8 * part));
       vmovups(Xbyak::Ymm(12 + part), constant(table));
     }
   }

@@ -202,7 +202,8 @@ void GemmEmitter::group(int a, int g, bool tail, Xbyak::Label& scale_done) {
   begin_group(a, g);
   for (int s = 0; s < steps; s += steps_per_block) {
     const int count = std::min(steps, steps_per_block);
-    if (key_.source == Source::packed && (first + s) % steps_per_block == 0) prefetch_block((first + s) / steps_per_block);
+    if (key_.source == Source::packed && (first + s) % steps_per_block == 0)
+      prefetch_block((first + s) / steps_per_block);
     add_steps(first + s, count, s == 0, s + count == steps);
     if (tail && shape_.whole_rows) {
       dec(tail_);
@@ -261,7 +262,8 @@ void GemmEmitter::load_words(int step, int half) {
     if (key_.source == Source::packed) {
       const int block = step / steps_per_block * shape_.code_block_bytes + column(v) * 4;
       if (half == 0) {
-        unpack_.words(weights(v, 0), weights(v, 1), temp(), panel_base(codes_, v) + static_cast<size_t>(block), step % steps_per_block);
+        unpack_.words(weights(v, 0), weights(v, 1), temp(), panel_base(codes_, v) + static_cast<size_t>(block),
+                      step % steps_per_block);
       }
       continue;
     }
@@ -396,7 +398,8 @@ const char* rejects_layout(const QuantLayout& w) {
   }
   if (w.sub_groups) {
     const int super = w.group * w.sub_groups;
-    if (w.group == 0 || w.zero_point == ZeroPoint::integer) return "super-blocks need a group and no integer zero points";
+    if (w.group == 0 || w.zero_point == ZeroPoint::integer)
+      return "super-blocks need a group and no integer zero points";
     if (super % quant::max_group != 0 && quant::max_group % super != 0) return "super-blocks must fit groups of 128";
     if (super > 1024) return "super-blocks of at most 1024";
   }

@@ -33,8 +33,8 @@ class GemmEmitter : public Generator {
   virtual void load_constant() {}
   /// Clears or initialises the sums of group `g` of record `a` of the unit.
   virtual void begin_group(int a, int g) = 0;
-  /// Adds `steps` steps of four k from step `step` of the unit on. `first`: of its group; `last`: none follows for sure.
-  /// Leaves the whole sum of the group so far in sum().
+  /// Adds `steps` steps of four k from step `step` of the unit on. `first`: of its group; `last`: none follows for
+  /// sure. Leaves the whole sum of the group so far in sum().
   virtual void add_steps(int step, int steps, bool first, bool last) = 0;
   /// The int32 sums of the group are complete but for the activations' own (GemmShape::int_sums).
   virtual bool sums_include_int_sums() const = 0;

@@ -29,8 +29,9 @@ std::string name(const GemmFloatKey& key) {
 }
 
 const Code& gemm_float(const GemmFloatKey& key) {
-  NIBBLE_CHECK(key.rows >= 1 && key.panels >= 1 && key.panels <= GemmFloat::max_panels && fits(key.isa, key.rows, key.panels),
-               name(key), ": the sums don't fit the registers");
+  NIBBLE_CHECK(
+      key.rows >= 1 && key.panels >= 1 && key.panels <= GemmFloat::max_panels && fits(key.isa, key.rows, key.panels),
+      name(key), ": the sums don't fit the registers");
   return code_cache().get(key, [&key] { return emit_gemm_float(key); });
 }
 
@@ -85,7 +86,8 @@ void GemmFloat::run_tiles(GemmFloatArgs& args, int rows, int64_t tiles, int64_t 
 
 void GemmFloat::run(GemmFloatArgs args, int64_t rows, int64_t panels) const {
   if (rows == 0) return;
-  // Tiles of equal height: 7 rows are faster as 3 + 4 than as 6 + 1. The lower come first: they read more panels at once.
+  // Tiles of equal height: 7 rows are faster as 3 + 4 than as 6 + 1. The lower come first: they read more panels at
+  // once.
   const int64_t tiles = (rows + rows_ - 1) / rows_, height = rows / tiles, higher = rows % tiles;
   run_tiles(args, static_cast<int>(height), tiles - higher, panels);
   if (higher > 0) run_tiles(args, static_cast<int>(height + 1), higher, panels);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Microkernels C (+)= A x B of f32 rows with f16, bf16 or f32 columns in panels of 16. Every element of C is one chain
 // fma(a[k], b[k], c) with k rising, so neither tile, instruction set nor a cut along k changes a bit.
-// With i8 columns both sides come in pairs of k: A holds two int16, B two int8 codes of each column. Their sum s over all k
-// is an exact int32 (the caller sees to it that it fits), worth C = (s * row scale) * column scale, or, accumulating,
-// C = fma(s, row scale, C). i32 columns are such codes widened: two int16 in 32 bits.
+// With i8 columns both sides come in pairs of k: A holds two int16, B two int8 codes of each column. Their sum s over
+// all k is an exact int32 (the caller sees to it that it fits), worth C = (s * row scale) * column scale, or,
+// accumulating, C = fma(s, row scale, C). i32 columns are such codes widened: two int16 in 32 bits.
 #pragma once
 
 #include <cstdint>

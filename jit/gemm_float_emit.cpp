@@ -2,15 +2,16 @@
 // Register plan
 //   avx2     ymm0-11 sums, row-major | ymm12-13 the two halves of a panel | ymm14-15 broadcast a
 //   avx512   zmm0-23 sums, row-major | zmm24-27 one panel each            | a by {1to16}
-//   rsi, rcx, r8, r9: rows 0, 3, 6, 9 of A | rdx its stride | r10 B | r11, rax, rbx: its k, panel and 3-panel strides | r12 k
-//   r13 the distance to prefetch
+//   rsi, rcx, r8, r9: rows 0, 3, 6, 9 of A | rdx its stride | r10 B | r11, rax, rbx: its k, panel and 3-panel strides |
+//   r12 k r13 the distance to prefetch
 // Inner loop, avx2 f16 2x16:
 //   vcvtph2ps ymm12,[r10]; vcvtph2ps ymm13,[r10+16]; add r10,r11
 //   vbroadcastss ymm14,[rsi]; vfmadd231ps ymm0,ymm12,ymm14; vfmadd231ps ymm1,ymm13,ymm14
 //   vbroadcastss ymm15,[rsi+rdx]; vfmadd231ps ymm2,ymm12,ymm15; vfmadd231ps ymm3,ymm13,ymm15
 // avx2 i8 1x16, 64 products in 8 instructions:
 //   vpmovsxbw ymm12,[r10]; vpmovsxbw ymm13,[r10+16]; add r10,r11
-//   vpbroadcastd ymm14,[rsi]; vpmaddwd ymm15,ymm12,ymm14; vpaddd ymm0,ymm0,ymm15; vpmaddwd ymm14,ymm13,ymm14; vpaddd ymm1,ymm1,ymm14
+//   vpbroadcastd ymm14,[rsi]; vpmaddwd ymm15,ymm12,ymm14; vpaddd ymm0,ymm0,ymm15; vpmaddwd ymm14,ymm13,ymm14; vpaddd
+//   ymm1,ymm1,ymm14
 #include "jit/gemm_float.h"
 #include "jit/generator.h"
 
@@ -105,7 +106,9 @@ class GemmFloatEmitter : public Generator {
     });
     jmp(done, T_NEAR);
     L(accumulate);
-    store_rows(scale, [this](const Xbyak::Xmm& x, const Xbyak::Xmm& row, const Xbyak::Address& c, int) { vfmadd213ps(x, row, c); });
+    store_rows(scale, [this](const Xbyak::Xmm& x, const Xbyak::Xmm& row, const Xbyak::Address& c, int) {
+      vfmadd213ps(x, row, c);
+    });
     L(done);
   }
   /// C of every row from its sums, whose worth `finish` computes.

@@ -32,8 +32,8 @@ std::string name(const GemmKey& key) {
       message(panel ? 'p' : 'q', layout_name(key.w), usual ? "" : "_", usual ? std::string_view() : name(key.w.scale));
   const int columns = key.panels * 16;
   if (key.rows == 0) return message("expand_", weights, '_', columns, '_', name(key.isa));
-  return message(GemmShape(key).words ? "gemm_i16_" : "gemm_i8_", weights, "_f32_", static_cast<int>(key.rows), 'x', columns,
-                 "x4", name(key.epilogue), '_', name(key.isa));
+  return message(GemmShape(key).words ? "gemm_i16_" : "gemm_i8_", weights, "_f32_", static_cast<int>(key.rows), 'x',
+                 columns, "x4", name(key.epilogue), '_', name(key.isa));
 }
 
 QuantLayout expanded_layout(const QuantLayout& w) {
@@ -60,7 +60,8 @@ GemmShape::GemmShape(const GemmKey& key) {
   minimum = w.zero_point != ZeroPoint::symmetric;
   row_values = key.isa == Isa::amxint8;
   signed_codes = row_values ? !minimum : key.isa == Isa::avx2 && w.codebook && 2 * 127 * largest > 32767;
-  // Around their zero point sums of 5 bits fit int16 over 32 k, of 6 bits over 16 (16 * 127 * 16 = 32 * 127 * 8 = 32512).
+  // Around their zero point sums of 5 bits fit int16 over 32 k, of 6 bits over 16 (16 * 127 * 16 = 32 * 127 * 8 =
+  // 32512).
   const bool centred = key.isa == Isa::avx2 && !minimum && !words && (w.bits == 5 || w.bits == 6);
   start_k = centred ? std::min(group, w.bits == 5 ? 32 : 16) : 0;
   int_sums = !minimum && !signed_codes && !centred;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the bytes of an integer GEMM kernel depend on, its name, and the sizes that emitter and caller both derive from it.
+// What the bytes of an integer GEMM kernel depend on, its name, and the sizes that emitter and caller both derive from
+// it.
 //
 // A kernel multiplies a tile of `rows` activation rows with `panels` weight panels of 16 columns and adds to a tile of
 // f32 totals, (rows, panels * 16) contiguous; the call with the last of k finishes them
@@ -7,21 +8,21 @@
 //
 // k is cut into records of 128 (the last one shorter).
 // Activation tile: per record `act_bytes`, row r of R innermost:
-//   int8 values[32 steps][R][4]   or, for int16 activations, int16 values[32 steps][2 halves][R][2]: of the step's four k
-//   the first and third, then the second and fourth;
-//   for amxint8 int8 values[R][128], zeros behind the end of k, so that a part of each row is a tile of A;
-//   then, where the weights need them, int32 sums[groups][R], the same + integer_bias, float sums[groups][R], then float
-//   scales[activation groups][R],
-//   then int16 starts[128 / start_k][R][2]: -zero_point * (sum of the values with k % 4 < 2, of those with k % 4 >= 2)
-//   (amxint8 pads a record to whole lines).
+//   int8 values[32 steps][R][4]   or, for int16 activations, int16 values[32 steps][2 halves][R][2]: of the step's four
+//   k the first and third, then the second and fourth; for amxint8 int8 values[R][128], zeros behind the end of k, so
+//   that a part of each row is a tile of A; then, where the weights need them, int32 sums[groups][R], the same +
+//   integer_bias, float sums[groups][R], then float scales[activation groups][R], then int16 starts[128 /
+//   start_k][R][2]: -zero_point * (sum of the values with k % 4 < 2, of those with k % 4 >= 2) (amxint8 pads a record
+//   to whole lines).
 // Expanded weights, `panels` panels P side by side: per record `panel_bytes`:
-//   uint8 codes[32 steps][P][16 columns][4]   or, to meet int16 activations, uint16 codes[32 steps][2 halves][P][16][2];
-//   codes of a symmetric format less their zero point for amxint8, which multiplies signed by signed;
-//   float d[groups][P][16]   and with a minimum float m[groups][P][16], with biased_sums float integer_bias * d in its place
+//   uint8 codes[32 steps][P][16 columns][4]   or, to meet int16 activations, uint16 codes[32 steps][2
+//   halves][P][16][2]; codes of a symmetric format less their zero point for amxint8, which multiplies signed by
+//   signed; float d[groups][P][16]   and with a minimum float m[groups][P][16], with biased_sums float integer_bias * d
+//   in its place
 //
 // Biased sums: an int32 sum i, less than 2^22, added to the bits of the float 1.5 * 2^23 is the float 1.5 * 2^23 + i.
-// fma(that, d, -(1.5 * 2^23 * d)) rounds i * d once, as float(i) * d does, if the product in it is exact: d of an f16 and
-// an int8 multiplier has at most 18 bits. That saves the conversion.
+// fma(that, d, -(1.5 * 2^23 * d)) rounds i * d once, as float(i) * d does, if the product in it is exact: d of an f16
+// and an int8 multiplier has at most 18 bits. That saves the conversion.
 #pragma once
 
 #include <cstddef>
@@ -75,7 +76,7 @@ struct GemmShape {
   bool int_sums, float_sums;  ///< what the activation tile carries
   bool biased_sums;    ///< expanded weights: sums become floats by their bias, see above
   bool carries_biased; ///< the activation tile has int_sums a second time, with integer_bias added
-  int start_k;         ///< not 0: int16 sums of so many k start at the tile's `starts`, which takes the place of int_sums
+  int start_k;  ///< not 0: int16 sums of so many k start at the tile's `starts`, which takes the place of int_sums
 
   int unit_k;   ///< k of one pass of the main loop: a record or a super-block, the longer one
   int tail_k;   ///< k that one count of GemmArgs::tail stands for
@@ -83,7 +84,8 @@ struct GemmShape {
   int code_block_bytes;         ///< packed: codes of 32 k
   int scale_bytes;              ///< packed: one scale record, see PanelGeometry::scale_group_bytes
   int unit_scale_bytes;         ///< packed: scales of one unit
-  int act_int_sums, act_biased_sums, act_float_sums, act_scales, act_starts, act_bytes;  ///< offsets in an activation record, and its size
+  int act_int_sums, act_biased_sums, act_float_sums, act_scales, act_starts,
+      act_bytes;                                            ///< offsets in an activation record, and its size
   int panel_d, panel_m, panel_bytes;                        ///< the same for an expanded record
 };
 

@@ -9,7 +9,8 @@ NIBBLE_AVX2_BEGIN
 
 namespace {
 
-/// (a, b) -> (a + b, a - b) for lanes `reach` apart; `swapped` has them exchanged, `minus` the sign bits of the second ones.
+/// (a, b) -> (a + b, a - b) for lanes `reach` apart; `swapped` has them exchanged, `minus` the sign bits of the second
+/// ones.
 __m256 butterfly(__m256 x, __m256 swapped, __m256 minus) { return _mm256_add_ps(swapped, _mm256_xor_ps(x, minus)); }
 
 __m256 within(__m256 x) {

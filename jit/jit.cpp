@@ -40,7 +40,8 @@ std::map<std::string, GemmKey> keys_of(const MicroKernel& kernel) {
     if (kernel.rejects(w)) continue;
     const int packed_rows = kernel.packed_isa == kernel.isa ? kernel.packed_rows : 0;  // else another kernel's
     for (int rows = 1; rows <= packed_rows; ++rows) add(Source::packed, rows, kernel.packed_panels, w);
-    for (int rows = 1; rows <= kernel.panel_rows; ++rows) add(Source::panel, rows, kernel.panel_panels, expanded_layout(w));
+    for (int rows = 1; rows <= kernel.panel_rows; ++rows)
+      add(Source::panel, rows, kernel.panel_panels, expanded_layout(w));
     add(Source::packed, 0, kernel.panel_panels, w);
   }
   return keys;
@@ -52,7 +53,8 @@ std::optional<GemmKey> find_key(const MicroKernel& kernel, const std::string& ke
   for (const Epilogue& epilogue : all_epilogues()) {
     const std::string suffix = name(epilogue) + '_' + std::string(name(kernel.isa));
     if (!kernel_name.ends_with(suffix)) continue;
-    const auto found = keys.find(kernel_name.substr(0, kernel_name.size() - suffix.size()) + '_' + std::string(name(kernel.isa)));
+    const auto found =
+        keys.find(kernel_name.substr(0, kernel_name.size() - suffix.size()) + '_' + std::string(name(kernel.isa)));
     if (found == keys.end() || (found->second.rows == 0 && epilogue != Epilogue{})) continue;
     GemmKey key = found->second;
     key.epilogue = epilogue;
@@ -68,7 +70,8 @@ std::vector<std::string> list_kernels(Isa isa) {
   for (const MicroKernel* kernel : microkernels()) {
     if (kernel->isa != isa) continue;
     for (const auto& [kernel_name, key] : keys_of(*kernel)) names.push_back(kernel_name);
-    const std::string base = message("gemm_i8_", kernel->packed_isa == isa ? 'q' : 'p', "4s_g32_f32_1x16x4"), end = '_' + std::string(name(isa));
+    const std::string base = message("gemm_i8_", kernel->packed_isa == isa ? 'q' : 'p', "4s_g32_f32_1x16x4"),
+                      end = '_' + std::string(name(isa));
     for (const Epilogue& epilogue : all_epilogues()) {
       if (epilogue != Epilogue{}) names.push_back(base + name(epilogue) + end);
     }

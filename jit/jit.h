@@ -13,7 +13,8 @@ namespace nibble::jit {
 void register_kernels();
 
 /// For `nibble kernels`: every microkernel the list can make for an ISA, by name ("gemm_i8_q4s_g32_f32_4x16x4_avx2").
-/// Epilogues are listed with one kernel only; emit_kernel takes them behind the tile of every gemm_i8 and gemm_i16 name.
+/// Epilogues are listed with one kernel only; emit_kernel takes them behind the tile of every gemm_i8 and gemm_i16
+/// name.
 std::vector<std::string> list_kernels(Isa isa);
 /// Machine code of the named kernel. Throws Error when the name is unknown.
 std::vector<unsigned char> emit_kernel(const std::string& name);

@@ -98,7 +98,8 @@ class Run {
         after += panels * static_cast<int64_t>(plan_.parts[static_cast<size_t>(chunk.part)].geometry.panel_bytes);
       } else {
         next = args_.worker.count + args_.counters[1].fetch_add(1, std::memory_order_relaxed);
-        if (next < static_cast<int64_t>(plan_.chunks.size())) after = first_codes(plan_.chunks[static_cast<size_t>(next)]);
+        if (next < static_cast<int64_t>(plan_.chunks.size()))
+          after = first_codes(plan_.chunks[static_cast<size_t>(next)]);
       }
       for (size_t t = 0; t < plan_.tiles.size(); ++t) {
         const MatmulPlan::Tile& tile = plan_.tiles[t];
@@ -215,7 +216,8 @@ class Run {
                          const float* gate_totals) const {
     const MatmulPlan::Part& part = plan_.parts[static_cast<size_t>(chunk.part)];
     const int64_t in_part = panel * columns_per_panel, column = part.first_column + in_part;
-    FinishArgs f{.columns = std::min<int64_t>(panels * columns_per_panel, part.n - in_part), .gate_totals = gate_totals};
+    FinishArgs f{.columns = std::min<int64_t>(panels * columns_per_panel, part.n - in_part),
+                 .gate_totals = gate_totals};
     if (plan_.bias) {
       f.gate_bias = args_.in[static_cast<size_t>(plan_.bias)].as<const float>() + column;
       f.bias = f.gate_bias + (plan_.gate ? part.n : 0);
@@ -261,8 +263,8 @@ const char* rejects(const MicroKernel& kernel, const Call& call) {
   return nullptr;
 }
 
-// What a cost is computed from. The peak of the inner product is measured once per process (3 ms), where the CPU has it;
-// the others are recorded on two cores of Zen 3: 36.6 GB/s read by two threads, 23.6 by one; cold 4-bit weights at
+// What a cost is computed from. The peak of the inner product is measured once per process (3 ms), where the CPU has
+// it; the others are recorded on two cores of Zen 3: 36.6 GB/s read by two threads, 23.6 by one; cold 4-bit weights at
 // 100 % of that with one row; 205 GOP/s of a peak of 355 a core with tiles of four rows; and half a microsecond to
 // begin and to end.
 constexpr double read_gbs = 23.6, read_gbs_shared = 18.3, share_of_peak = 0.58, start_ns = 500;
@@ -277,7 +279,10 @@ Peak int8_peak(Isa isa) {
   const std::lock_guard lock(mutex);
   auto found = known.find(isa);
   if (found == known.end()) {
-    const double published = isa == Isa::amxint8 ? 5000 : isa == Isa::avx512vnni ? 870 : isa == Isa::avxvnni ? 490 : 355;  // where it is only emulated
+    const double published = isa == Isa::amxint8      ? 5000
+                             : isa == Isa::avx512vnni ? 870
+                             : isa == Isa::avxvnni    ? 490
+                                                      : 355;  // where it is only emulated
     const bool have = supported(isa);
     found = known.emplace(isa, Peak{have ? measure_int8_peak(isa, 1) / 1e9 : published, have}).first;
   }

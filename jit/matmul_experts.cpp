@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The macro-kernel of matmul_experts_q. Experts with many rows: their rows are packed together, then a worker takes a chunk
-// of one expert's panels and a block of its rows, expands the chunk and lets the tiles of rows pass over it. Experts with
-// few rows: all their panels are one stream, of which workers take ever smaller chunks. Rows are grouped at run time, so
-// tiles and chunks are counted out here rather than in a plan; scratch is for the worst grouping.
+// The macro-kernel of matmul_experts_q. Experts with many rows: their rows are packed together, then a worker takes a
+// chunk of one expert's panels and a block of its rows, expands the chunk and lets the tiles of rows pass over it.
+// Experts with few rows: all their panels are one stream, of which workers take ever smaller chunks. Rows are grouped
+// at run time, so tiles and chunks are counted out here rather than in a plan; scratch is for the worst grouping.
 #include <algorithm>
 #include <array>
 #include <memory>
@@ -114,7 +114,8 @@ void State::make_kernels(const MicroKernel& kernel, const Epilogue& epilogue) {
     const Epilogue finish = gate() && &weight == &weights[0] ? Epilogue{} : epilogue;
     const auto make = [&](Source source, size_t rows, size_t width) {
       const QuantLayout layout = source == Source::packed ? weight.layout : expanded_layout(weight.layout);
-      const Code& code = gemm_code(kernel, {kernel.isa, source, static_cast<uint8_t>(rows), static_cast<uint8_t>(width), layout, finish});
+      const Code& code = gemm_code(
+          kernel, {kernel.isa, source, static_cast<uint8_t>(rows), static_cast<uint8_t>(width), layout, finish});
       detail = code.name();
       return &code;
     };
@@ -126,8 +127,10 @@ void State::make_kernels(const MicroKernel& kernel, const Epilogue& epilogue) {
     if (rows_at_most() <= few_limit) continue;
     for (size_t width = 1; width <= static_cast<size_t>(many_panels); ++width) {
       if (!used(static_cast<int64_t>(width), many_panels, panels_per_chunk)) continue;
-      for (size_t rows = 1; rows <= static_cast<size_t>(many_rows); ++rows) weight.many[rows][width] = make(Source::panel, rows, width);
-      weight.expanders[width] = &gemm_code(kernel, {kernel.isa, Source::packed, 0, static_cast<uint8_t>(width), weight.layout});
+      for (size_t rows = 1; rows <= static_cast<size_t>(many_rows); ++rows)
+        weight.many[rows][width] = make(Source::panel, rows, width);
+      weight.expanders[width] =
+          &gemm_code(kernel, {kernel.isa, Source::packed, 0, static_cast<uint8_t>(width), weight.layout});
     }
   }
 }
@@ -143,7 +146,9 @@ struct Range {
 class Run {
  public:
   Run(const State& state, const KernelArgs& args)
-      : s_(state), args_(args), groups_(ops::expert_groups(args.in[static_cast<size_t>(state.call.groups)], state.call.experts)),
+      : s_(state),
+        args_(args),
+        groups_(ops::expert_groups(args.in[static_cast<size_t>(state.call.groups)], state.call.experts)),
         mine_(args.scratch + s_.shared_bytes + static_cast<size_t>(args.worker.index) * s_.worker_bytes) {}
 
   void many() {
@@ -172,11 +177,14 @@ class Run {
   bool is_few(int64_t e) const { return groups_.rows(e) > 0 && groups_.rows(e) <= s_.few_limit; }
   Range rows(int64_t e) const { return {groups_.begins[e], groups_.begins[e + 1]}; }
   int64_t chunks() const { return ceil_div(s_.panels, panels_per_chunk); }
-  int64_t blocks(int64_t e) const { return groups_.rows(e) > s_.few_limit ? ceil_div(groups_.rows(e), rows_per_block) : 0; }
+  int64_t blocks(int64_t e) const {
+    return groups_.rows(e) > s_.few_limit ? ceil_div(groups_.rows(e), rows_per_block) : 0;
+  }
   int64_t jobs(int64_t e) const { return blocks(e) * chunks(); }
 
   const std::byte* panel_data(const Weight& weight, int64_t expert, int64_t panel) const {
-    return args_.in[weight.input].data + (expert * s_.panels + panel) * static_cast<int64_t>(weight.geometry.panel_bytes);
+    return args_.in[weight.input].data +
+           (expert * s_.panels + panel) * static_cast<int64_t>(weight.geometry.panel_bytes);
   }
 
   // Rows of a tile that do not stand together in x are brought together first.
@@ -400,7 +408,8 @@ const char* rejects(const MicroKernel& kernel, const Call& call) {
     if (const char* reason = kernel.rejects(call.in[static_cast<size_t>(w)].format->layout)) return reason;
   }
   if (!(call.strides[static_cast<size_t>(experts.groups)] == Shape{1})) return "groups must be contiguous";
-  if (experts.bias && call.strides[static_cast<size_t>(experts.bias)][1] != 1) return "the bias must be contiguous along columns";
+  if (experts.bias && call.strides[static_cast<size_t>(experts.bias)][1] != 1)
+    return "the bias must be contiguous along columns";
   return nullptr;
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// op `matmul_experts` with float weights (tensor/panel.h: float_weights). Workers take chunks of panels of one expert, which go
-// over all its rows, gathered in blocks that stay in L2 with their part of k. The sum of one element is one chain of fma
-// over k, as in jit/matmul_float.cpp, so nothing here can change a bit.
+// op `matmul_experts` with float weights (tensor/panel.h: float_weights). Workers take chunks of panels of one expert,
+// which go over all its rows, gathered in blocks that stay in L2 with their part of k. The sum of one element is one
+// chain of fma over k, as in jit/matmul_float.cpp, so nothing here can change a bit.
 #include <algorithm>
 #include <memory>
 #include <vector>
@@ -43,7 +43,8 @@ struct Job {
 
   float* gathered() const { return reinterpret_cast<float*>(scratch + state.expanded_bytes); }
   float* totals(size_t weight) const {
-    return reinterpret_cast<float*>(scratch + state.expanded_bytes + state.gathered_bytes + weight * state.totals_bytes);
+    return reinterpret_cast<float*>(scratch + state.expanded_bytes + state.gathered_bytes +
+                                    weight * state.totals_bytes);
   }
   void block(int64_t row, int64_t rows) const;
   void multiply(size_t weight, int64_t rows, int64_t k, int64_t depth) const;
@@ -51,8 +52,15 @@ struct Job {
 };
 
 void Job::multiply(size_t weight, int64_t rows, int64_t k, int64_t depth) const {
-  const Block block{.a = gathered(), .a_stride = (state.depth_per_block + row_padding) * 4, .rows = rows, .panel = expert * state.panels + panel,
-                    .panels = count, .k = k, .depth = depth, .c = totals(weight), .c_stride = chunk_panels * panel_columns * 4};
+  const Block block{.a = gathered(),
+                    .a_stride = (state.depth_per_block + row_padding) * 4,
+                    .rows = rows,
+                    .panel = expert * state.panels + panel,
+                    .panels = count,
+                    .k = k,
+                    .depth = depth,
+                    .c = totals(weight),
+                    .c_stride = chunk_panels * panel_columns * 4};
   state.weights[weight].multiply(args.in[1 + weight].data, block, scratch);
 }
 
@@ -62,7 +70,8 @@ void Job::block(int64_t row, int64_t rows) const {
   for (int64_t k = 0; k < state.call.k; k += state.depth_per_block) {
     const int64_t depth = std::min(state.depth_per_block, state.call.k - k);
     for (int64_t r = 0; r < rows; ++r) {
-      std::copy_n(x.as<const float>() + state.call.source(groups, row + r) * x.strides[0] + k, depth, gathered() + r * stride);
+      std::copy_n(x.as<const float>() + state.call.source(groups, row + r) * x.strides[0] + k, depth,
+                  gathered() + r * stride);
     }
     for (size_t w = 0; w < state.weights.size(); ++w) multiply(w, rows, k, depth);
   }
@@ -90,8 +99,10 @@ void Job::finish(int64_t row, int64_t rows) const {
     const int64_t from = r * chunk_panels * panel_columns;
     for (int64_t j = 0; j < columns; j += 8) {
       __m256 y = _mm256_loadu_ps(totals(0) + from + j);
-      if (state.weights.size() == 2) y = _mm256_mul_ps(activate(state.call.gate, y), _mm256_loadu_ps(totals(1) + from + j));
-      if (bias) y = _mm256_add_ps(y, vec::load(bias->as<const float>() + expert * bias->strides[0] + column + j, columns - j));
+      if (state.weights.size() == 2)
+        y = _mm256_mul_ps(activate(state.call.gate, y), _mm256_loadu_ps(totals(1) + from + j));
+      if (bias)
+        y = _mm256_add_ps(y, vec::load(bias->as<const float>() + expert * bias->strides[0] + column + j, columns - j));
       vec::store(out + j, columns - j, y);
     }
   }
@@ -101,7 +112,8 @@ NIBBLE_AVX2_END
 
 void run(const void* opaque, const KernelArgs& args) {
   const State& state = *static_cast<const State*>(opaque);
-  const ops::ExpertGroups groups = ops::expert_groups(args.in[static_cast<size_t>(state.call.groups)], state.call.experts);
+  const ops::ExpertGroups groups =
+      ops::expert_groups(args.in[static_cast<size_t>(state.call.groups)], state.call.experts);
   std::byte* scratch = args.scratch + static_cast<size_t>(args.worker.index) * state.worker_bytes;
   int64_t expert = 0, before = 0;  // chunks of the experts before it
   const auto chunks = [&] { return groups.rows(expert) > 0 ? state.chunks() : 0; };
@@ -124,7 +136,8 @@ const char* rejects(const Call& call) {
     if (!float_weights(call.in[w].format->layout)) return "weights must be packed floats";
   }
   if (!(call.strides[static_cast<size_t>(experts.groups)] == Shape{1})) return "groups must be contiguous";
-  if (experts.bias && call.strides[static_cast<size_t>(experts.bias)][1] != 1) return "the bias must be contiguous along columns";
+  if (experts.bias && call.strides[static_cast<size_t>(experts.bias)][1] != 1)
+    return "the bias must be contiguous along columns";
   return nullptr;
 }
 
@@ -162,8 +175,12 @@ Bound bind(const Call& call) {
 void register_matmul_experts_float() {
   register_kernel({.name = "matmul_experts_float_avx2", .op = "matmul_experts", .isa = Isa::avx2, .rejects = rejects,
                    .cost = [](const Call& call) { return cost(call, 70); }, .bind = bind<Isa::avx2>});
-  register_kernel({.name = "matmul_experts_float_avx512", .op = "matmul_experts", .isa = Isa::avx512vnni, .rejects = rejects,
-                   .cost = [](const Call& call) { return cost(call, 120); }, .bind = bind<Isa::avx512vnni>});
+  register_kernel({.name = "matmul_experts_float_avx512",
+                   .op = "matmul_experts",
+                   .isa = Isa::avx512vnni,
+                   .rejects = rejects,
+                   .cost = [](const Call& call) { return cost(call, 120); },
+                   .bind = bind<Isa::avx512vnni>});
 }
 
 }  // namespace nibble::jit

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// op `matmul` with float weights (tensor/panel.h: float_weights). Workers take a chunk of panels and a block of rows at a
-// time and read the rows where they are. The sum of one element is one chain of fma over k whatever the blocks, so nothing
-// here can change a bit.
+// op `matmul` with float weights (tensor/panel.h: float_weights). Workers take a chunk of panels and a block of rows at
+// a time and read the rows where they are. The sum of one element is one chain of fma over k whatever the blocks, so
+// nothing here can change a bit.
 #include <algorithm>
 #include <array>
 #include <utility>
@@ -50,8 +50,15 @@ struct State {
 void multiply(const State& state, const KernelArgs& args, const Weight& weight, const Chunk& chunk, const float* a,
               int64_t a_stride, int64_t rows, int64_t k_begin, int64_t k_count, float* sums, std::byte* scratch) {
   weight.panels.multiply(args.in[weight.input].data,
-                         {.a = a, .a_stride = a_stride, .rows = rows, .panel = chunk.panel, .panels = chunk.panels, .k = k_begin, .depth = k_count,
-                          .c = sums, .c_stride = state.chunk_columns() * 4},
+                         {.a = a,
+                          .a_stride = a_stride,
+                          .rows = rows,
+                          .panel = chunk.panel,
+                          .panels = chunk.panels,
+                          .k = k_begin,
+                          .depth = k_count,
+                          .c = sums,
+                          .c_stride = state.chunk_columns() * 4},
                          scratch);
 }
 
@@ -74,8 +81,8 @@ __m256 biased(const State& state, const KernelArgs& args, __m256 x, int64_t colu
 }
 
 /// Bias, activation or gate, residual, store; `gated` are the sums of the gate's second weight.
-void finish(const State& state, const KernelArgs& args, const Chunk& chunk, int64_t row, int64_t rows, const float* sums,
-            const float* gated) {
+void finish(const State& state, const KernelArgs& args, const Chunk& chunk, int64_t row, int64_t rows,
+            const float* sums, const float* gated) {
   const Weight& weight = state.weights[chunk.weight];
   const int64_t begin = chunk.panel * panel_columns, count = std::min(chunk.panels * panel_columns, weight.n - begin);
   const int64_t column = weight.column + begin;
@@ -134,7 +141,8 @@ const char* rejects(const Call& call) {
   const ops::MatmulCall matmul = ops::matmul_call(call.in.size(), call.attrs());
   if (call.in[0].dtype != DType::f32 || call.strides[0][1] != 1) return "x must be f32 with columns side by side";
   for (int i = 1; i <= matmul.weights; ++i) {
-    if (call.in[i].dtype != DType::packed || !float_weights(call.in[i].format->layout)) return "weights must be packed floats";
+    if (call.in[i].dtype != DType::packed || !float_weights(call.in[i].format->layout))
+      return "weights must be packed floats";
   }
   if (matmul.bias != 0 && !(call.strides[matmul.bias] == Shape{1})) return "the bias must be contiguous";
   if (matmul.residual != 0 && (call.in[matmul.residual].dtype != DType::f32 || call.strides[matmul.residual][1] != 1)) {
@@ -154,7 +162,8 @@ double weight_bytes(const Call& call) {
 float cost(const Call& call, double flops_per_ns) {
   const ops::MatmulCall matmul = ops::matmul_call(call.in.size(), call.attrs());
   double flops = 0;
-  for (int i = 1; i <= matmul.weights; ++i) flops += 2.0 * static_cast<double>(call.in[0].shape[0] * call.in[i].shape.elements());
+  for (int i = 1; i <= matmul.weights; ++i)
+    flops += 2.0 * static_cast<double>(call.in[0].shape[0] * call.in[i].shape.elements());
   return static_cast<float>(std::max(flops / flops_per_ns, weight_bytes(call) / 10) / call.threads + 500);
 }
 

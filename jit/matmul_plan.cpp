@@ -72,7 +72,8 @@ void MatmulPlan::make_parts(const MicroKernel& kernel, const Call& call) {
   if (call.attrs().i("bias", 0)) bias = next++;
   if (call.attrs().i("residual", 0)) residual = next++;
   epilogue.bias = bias != 0;
-  if (residual) epilogue.residual = static_cast<uint8_t>(1 + static_cast<int>(call.in[static_cast<size_t>(residual)].dtype));
+  if (residual)
+    epilogue.residual = static_cast<uint8_t>(1 + static_cast<int>(call.in[static_cast<size_t>(residual)].dtype));
   int64_t column = 0;
   for (int w = 1; w <= weights; ++w) {
     const QuantLayout& layout = call.in[static_cast<size_t>(w)].format->layout;
@@ -107,8 +108,8 @@ void MatmulPlan::make_tiles(int rows_per_tile) {
   act_bytes = static_cast<size_t>(act_record_bytes * ceil_div(k, quant::max_group));
 }
 
-// Few rows: each chunk is a share of what is left, so that streams are long and the workers still end together. Prompts:
-// enough equal chunks that the last one of a worker is a small part of its time.
+// Few rows: each chunk is a share of what is left, so that streams are long and the workers still end together.
+// Prompts: enough equal chunks that the last one of a worker is a small part of its time.
 void MatmulPlan::make_chunks(int threads) {
   int64_t left = 0;
   const size_t weights = gate ? 1 : parts.size();

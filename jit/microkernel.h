@@ -15,7 +15,7 @@ struct GemmArgs {
   const void* act = nullptr;     ///< activation tile, see gemm_key.h; unused by expanders
   const void* codes = nullptr;   ///< packed: codes at the first k; panel: the expanded record
   const void* scales = nullptr;  ///< packed: the first scale record
-  void* out = nullptr;           ///< (rows, panels * 16) f32 totals, undefined once finished; expanders: expanded records
+  void* out = nullptr;  ///< (rows, panels * 16) f32 totals, undefined once finished; expanders: expanded records
   int64_t units = 0;             ///< whole units of unit_k
   int64_t tail = 0;              ///< counts of tail_k behind them, less than a unit
   int64_t first = 0;             ///< not 0: totals start at zero instead of the values in `out`

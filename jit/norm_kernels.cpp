@@ -65,8 +65,8 @@ Normed normed(const NormState& state, const KernelArgs& args, int64_t row) {
   const float count = static_cast<float>(view.columns);
   const float mean = state.norm == ops::Norm::layer ? lane_sum(x, view.columns) / count : 0;
   const float squares = lane_squares(x, view.columns, mean);
-  return {x, args.in.size() > 1 ? args.in[1].as<float>() : nullptr, args.in.size() > 2 ? args.in[2].as<float>() : nullptr,
-          mean, 1.0f / std::sqrt(squares / count + state.eps)};
+  return {x, args.in.size() > 1 ? args.in[1].as<float>() : nullptr,
+          args.in.size() > 2 ? args.in[2].as<float>() : nullptr, mean, 1.0f / std::sqrt(squares / count + state.eps)};
 }
 
 /// Elements j .. j + 7 of the result, `count` of which exist.
@@ -227,7 +227,8 @@ void quantize_rows(const NormState* state, const KernelArgs& args, const ActNeed
   for (int64_t r = part.row_begin; r < part.row_end; ++r) {
     const ActRow<T> act{reinterpret_cast<T*>(args.out.data) + r * regions.k_padded,
                         reinterpret_cast<float*>(args.out.data + regions.scales_offset) + r * regions.scales_per_row,
-                        reinterpret_cast<int32_t*>(args.out.data + regions.sums_offset) + r * regions.sums_per_row, needs};
+                        reinterpret_cast<int32_t*>(args.out.data + regions.sums_offset) + r * regions.sums_per_row,
+                        needs};
     const Normed row = state ? normed(*state, args, r)
                              : Normed{args.in[0].as<float>() + r * view.stride, nullptr, nullptr, 0, 0};
     quantize_row(act, row, state != nullptr, view.columns);
@@ -265,7 +266,8 @@ void register_norms() {
   register_kernel({"quantize_avx2", "quantize", Isa::avx2, rejects, cost,
                    [](const Call&) { return Bound{run_quantize, nullptr, 0, "groups of 32 to 128"}; }});
   register_kernel({"norm_quantize_avx2", "norm_quantize", Isa::avx2, rejects, cost, [](const Call& call) {
-                     return bind(call, ops::parse_norm(call.attrs().s("norm", "rms_norm")), run_quantize, "16 lanes, groups of 32 to 128");
+                     return bind(call, ops::parse_norm(call.attrs().s("norm", "rms_norm")), run_quantize,
+                                 "16 lanes, groups of 32 to 128");
                    }});
 }
 

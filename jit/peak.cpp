@@ -32,8 +32,8 @@ struct PeakArgs {
 constexpr int dots_per_loop = 24;
 constexpr int64_t read_bytes_per_loop = 512;
 
-// Twelve independent sums: enough for the latency of every inner product (at most 5 cycles, two a cycle). Four tiles are
-// enough too: 52 cycles, one in 16.
+// Twelve independent sums: enough for the latency of every inner product (at most 5 cycles, two a cycle). Four tiles
+// are enough too: 52 cycles, one in 16.
 class PeakEmitter : public Generator {
  public:
   PeakEmitter(Isa isa_wanted, bool floats) : Generator(isa_wanted), floats_(floats) {
@@ -200,7 +200,8 @@ double measure_int8_peak(Isa isa, int threads) {
   const int loops = isa == Isa::amxint8 ? 1000 : 20000;
   const double per_dot = isa == Isa::amxint8 ? 2 * 16 * 16 * 64 : isa == Isa::avx512vnni ? 128 : 64;
   const double operations = per_dot * dots_per_loop * loops * threads;
-  return best_of_while(threads, [&] { return operations / seconds(pool, [&](const Worker&) { code(PeakArgs{loops}); }); });
+  return best_of_while(threads,
+                       [&] { return operations / seconds(pool, [&](const Worker&) { code(PeakArgs{loops}); }); });
 }
 
 double measure_int8_mix_peak(Isa isa, int threads, int group) {
@@ -212,7 +213,8 @@ double measure_int8_mix_peak(Isa isa, int threads, int group) {
   ThreadPool pool(threads);
   const int loops = 500'000 / group;
   const double operations = (isa == Isa::avx512vnni ? 32.0 : 16.0) * mix_sums * group * loops * threads;
-  return best_of_while(threads, [&] { return operations / seconds(pool, [&](const Worker&) { code(PeakArgs{loops}); }); });
+  return best_of_while(threads,
+                       [&] { return operations / seconds(pool, [&](const Worker&) { code(PeakArgs{loops}); }); });
 }
 
 double measure_f32_peak(Isa isa, int threads) {
@@ -221,7 +223,8 @@ double measure_f32_peak(Isa isa, int threads) {
   ThreadPool pool(threads);
   constexpr int64_t loops = 20000;
   const double operations = (isa >= Isa::avx512vnni ? 32.0 : 16.0) * dots_per_loop * loops * threads;
-  return best_of_while(threads, [&] { return operations / seconds(pool, [&](const Worker&) { code(PeakArgs{loops}); }); });
+  return best_of_while(threads,
+                       [&] { return operations / seconds(pool, [&](const Worker&) { code(PeakArgs{loops}); }); });
 }
 
 }  // namespace nibble::jit

@@ -15,9 +15,10 @@ double measure_read_bandwidth(int threads);
 /// milliseconds, with several threads 60. Throws Error for generic. The CPU must support `isa`.
 double measure_int8_peak(Isa isa, int threads);
 
-/// The same for the whole instruction mix of a prompt kernel of symmetric 4-bit codes, f16 scales and `group` (a multiple
-/// of 32): per group and vector of sums the inner products (avx2: eight fit int16, then vpmaddwd), the integer sum's
-/// vpaddd and two multiply-adds for the scales. What is loaded or stored lies in registers. Throws Error for amxint8.
+/// The same for the whole instruction mix of a prompt kernel of symmetric 4-bit codes, f16 scales and `group` (a
+/// multiple of 32): per group and vector of sums the inner products (avx2: eight fit int16, then vpmaddwd), the integer
+/// sum's vpaddd and two multiply-adds for the scales. What is loaded or stored lies in registers. Throws Error for
+/// amxint8.
 double measure_int8_mix_peak(Isa isa, int threads, int group);
 
 /// The same for f32: multiply-adds of the widest registers of `isa`.

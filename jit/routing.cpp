@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// choose_experts and expert_weights with the rows divided among workers, group_experts, combine_experts and clamped_swiglu of
-// f32 rows.
+// choose_experts and expert_weights with the rows divided among workers, group_experts, combine_experts and
+// clamped_swiglu of f32 rows.
 #include <algorithm>
 
 #include "jit/experts.h"
@@ -14,11 +14,14 @@ namespace nibble::jit {
 namespace {
 
 // Work per element is a hundred times that of an addition.
-Part split_routing(const KernelArgs& args) { return split_rows(args.worker, args.in[0].dim(0), args.in[0].dim(1) * 64); }
+Part split_routing(const KernelArgs& args) {
+  return split_rows(args.worker, args.in[0].dim(0), args.in[0].dim(1) * 64);
+}
 
 void run_choose(const void*, const KernelArgs& args) {
   const Part part = split_routing(args);
-  auto* scratch = reinterpret_cast<float*>(args.scratch) + args.worker.index * ops::choose_experts_scratch(args.in[0].desc);
+  auto* scratch =
+      reinterpret_cast<float*>(args.scratch) + args.worker.index * ops::choose_experts_scratch(args.in[0].desc);
   ops::choose_experts_rows(args, part.row_begin, part.row_end, scratch);
 }
 
@@ -66,7 +69,8 @@ void run_combine(const void*, const KernelArgs& args) {
       const int64_t left = part.column_end - j;
       __m256 total = _mm256_setzero_ps();
       for (int64_t c = 0; c < count; ++c) {
-        const __m256 weight = _mm256_broadcast_ss(weights.as<const float>() + i * weights.strides[0] + c * weights.strides[1]);
+        const __m256 weight =
+            _mm256_broadcast_ss(weights.as<const float>() + i * weights.strides[0] + c * weights.strides[1]);
         const float* from = y.as<const float>() + groups.row[i * count + c] * y.strides[0] + j;
         total = _mm256_fmadd_ps(vec::load(from, left), weight, total);
       }
@@ -90,7 +94,8 @@ void run_swiglu(const void* opaque, const KernelArgs& args) {
     for (int64_t j = part.column_begin; j < part.column_end; j += 8) {
       const int64_t left = part.column_end - j;
       const __m256 g = _mm256_min_ps(vec::load(args.in[0].as<float>() + r * gate.stride + j, left), limit);
-      const __m256 u = _mm256_max_ps(low, _mm256_min_ps(vec::load(args.in[1].as<float>() + r * up.stride + j, left), limit));
+      const __m256 u =
+          _mm256_max_ps(low, _mm256_min_ps(vec::load(args.in[1].as<float>() + r * up.stride + j, left), limit));
       const __m256 act = _mm256_mul_ps(vec::silu(_mm256_mul_ps(g, alpha)), inverse);
       vec::store(args.out.as<float>() + r * out.stride + j, left, _mm256_mul_ps(act, _mm256_add_ps(u, one)));
     }

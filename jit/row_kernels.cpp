@@ -78,7 +78,8 @@ void copy_rows(const Worker& worker, const Tensor& x, const Tensor& out) {
   const RowView view = row_view(x);
   const Part part = split_rows(worker, view.rows, view.columns);
   for (int64_t r = part.row_begin; r < part.row_end; ++r)
-    std::memcpy(out.data + row_offset(out, r) * size, x.data + row_offset(x, r) * size, static_cast<size_t>(view.columns * size));
+    std::memcpy(out.data + row_offset(out, r) * size, x.data + row_offset(x, r) * size,
+                static_cast<size_t>(view.columns * size));
 }
 
 void run_copy(const void*, const KernelArgs& args) { copy_rows(args.worker, args.in[0], args.out); }
@@ -178,8 +179,8 @@ void run_columns(const void*, const KernelArgs& args) {
   const Tensor &x = args.in[0], &out = args.out;
   const Part part = split_elements(args.worker, out.dim(0), out.dim(1));
   for (int64_t i = part.row_begin; i < part.row_end; ++i) {
-    gather(x.as<float>() + i * x.strides[0], x.dim(1), args.in[1].as<int32_t>() + part.column_begin, part.column_end - part.column_begin,
-           out.as<float>() + i * out.strides[0] + part.column_begin);
+    gather(x.as<float>() + i * x.strides[0], x.dim(1), args.in[1].as<int32_t>() + part.column_begin,
+           part.column_end - part.column_begin, out.as<float>() + i * out.strides[0] + part.column_begin);
   }
 }
 
@@ -229,11 +230,13 @@ Bound bind(const Call&) {
 }
 Bound bind_rope(const Call& call) {
   const bool interleaved = call.attrs().s("pairing", "halves") == "interleaved";
-  auto state = std::make_shared<RopeState>(RopeState{call.attrs().i("head_dim"), call.in[1].shape[1] / 2, call.attrs().i("begin", 0), interleaved});
+  auto state = std::make_shared<RopeState>(
+      RopeState{call.attrs().i("head_dim"), call.in[1].shape[1] / 2, call.attrs().i("begin", 0), interleaved});
   return {run_rope, std::move(state), 0, "f32"};
 }
 Bound bind_rope_table(const Call& call) {
-  return {run_rope_table, std::make_shared<RopeTableState>(RopeTableState{call.attrs().f("attention_factor", 1)}), 0, "double"};
+  return {run_rope_table, std::make_shared<RopeTableState>(RopeTableState{call.attrs().f("attention_factor", 1)}), 0,
+          "double"};
 }
 
 }  // namespace

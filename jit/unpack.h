@@ -25,7 +25,8 @@ class Unpack {
   void codes(const Xbyak::Xmm& dst, const Xbyak::Xmm& tmp, const Xbyak::RegExp& block, int step);
 
   /// The same as 16-bit lanes: even = k 0 and 2 of the step, odd = k 1 and 3. Only with unsigned codes.
-  void words(const Xbyak::Xmm& even, const Xbyak::Xmm& odd, const Xbyak::Xmm& tmp, const Xbyak::RegExp& block, int step);
+  void words(const Xbyak::Xmm& even, const Xbyak::Xmm& odd, const Xbyak::Xmm& tmp, const Xbyak::RegExp& block,
+             int step);
 
   /// dst = d of the columns from `column` on, for group `index` counted within the scale record at `record` (0 without
   /// sub_groups).

@@ -25,7 +25,9 @@ class Allocator {
     uint64_t least = 0;
     for (const auto& item : items_) {
       NIBBLE_CHECK(!item.empty(), "choosing: an item has no choices");
-      least += std::min_element(item.begin(), item.end(), [](const Choice& a, const Choice& b) { return a.bytes < b.bytes; })->bytes;
+      least += std::min_element(item.begin(), item.end(), [](const Choice& a, const Choice& b) {
+                 return a.bytes < b.bytes;
+               })->bytes;
     }
     NIBBLE_CHECK(least <= budget_, "the smallest choices take ", least, " bytes, more than the ", budget_, " allowed");
   }
@@ -55,7 +57,8 @@ class Allocator {
     size_t best = 0;
     const auto cost = [&](const Choice& c) { return c.loss + price * static_cast<double>(c.bytes); };
     for (size_t i = 1; i < item.size(); ++i)
-      if (cost(item[i]) < cost(item[best]) || (cost(item[i]) == cost(item[best]) && item[i].bytes < item[best].bytes)) best = i;
+      if (cost(item[i]) < cost(item[best]) || (cost(item[i]) == cost(item[best]) && item[i].bytes < item[best].bytes))
+        best = i;
     return best;
   }
 
@@ -114,7 +117,8 @@ class Allocator {
         for (size_t c = 0; c < items_[i].size(); ++c) {
           const Choice& other = items_[i][c];
           if (!(other.loss < now.loss) || other.bytes > now.bytes + (budget_ - used)) continue;
-          const double gain = (now.loss - other.loss) / static_cast<double>(std::max<uint64_t>(1, other.bytes - std::min(now.bytes, other.bytes)));
+          const double gain = (now.loss - other.loss) / static_cast<double>(std::max<uint64_t>(
+                                                            1, other.bytes - std::min(now.bytes, other.bytes)));
           if (gain > best) best = gain, item = i, choice = c;
         }
       }
@@ -137,10 +141,13 @@ class Allocator {
       for (size_t c = 0; c < items_[item].size(); ++c) {
         const Choice& choice = items_[item][c];
         if (choice.bytes > budget_ - states[s].bytes) continue;
-        const State next{states[s].bytes + choice.bytes, states[s].loss + choice.loss, static_cast<uint32_t>(s), static_cast<uint32_t>(c)};
+        const State next{states[s].bytes + choice.bytes, states[s].loss + choice.loss, static_cast<uint32_t>(s),
+                         static_cast<uint32_t>(c)};
         if (bound(next, item + 1) <= known) all.push_back(next);
       }
-    std::stable_sort(all.begin(), all.end(), [](const State& a, const State& b) { return a.bytes != b.bytes ? a.bytes < b.bytes : a.loss < b.loss; });
+    std::stable_sort(all.begin(), all.end(), [](const State& a, const State& b) {
+      return a.bytes != b.bytes ? a.bytes < b.bytes : a.loss < b.loss;
+    });
     std::vector<State> kept;
     for (const State& state : all)
       if (kept.empty() || state.loss < kept.back().loss) kept.push_back(state);

@@ -40,9 +40,9 @@ struct Experts {
   float clamp_limit = 0, clamp_alpha = 1.702f;      ///< gpt-oss's clamped SwiGLU; 0: act(gate) * up
 };
 
-/// GLM's prompts (arXiv 2103.10360): the tokens before the first `end` see each other. They have the positions 0, 1, ...
-/// and 0; from `end` on tokens have the position of the first `mark` (or else of the first `other_mark`) and 1, 2, ...
-/// Config::rope_dim elements of a head are rotated by the first position, as many behind them by the second.
+/// GLM's prompts (arXiv 2103.10360): the tokens before the first `end` see each other. They have the positions 0, 1,
+/// ... and 0; from `end` on tokens have the position of the first `mark` (or else of the first `other_mark`) and 1, 2,
+/// ... Config::rope_dim elements of a head are rotated by the first position, as many behind them by the second.
 struct PrefixRule {
   int end = -1;  ///< a token; -1: models without a prefix
   int mark = -1, other_mark = -1;
@@ -53,7 +53,7 @@ struct Config {
   int layers = 0, width = 0, heads = 0, kv_heads = 0, head_dim = 0, ffn = 0, vocab = 0;
   int context = 0;    ///< positions it was trained for
   int value_dim = 0;  ///< of a value head; 0: head_dim, see value_size()
-  int latent = 0;     ///< what the cache keeps for all heads, with rope_dim rotated elements; 0: it keeps keys and values
+  int latent = 0;  ///< what the cache keeps for all heads, with rope_dim rotated elements; 0: it keeps keys and values
   int rope_dim = 0;   ///< rotated elements per head; 0 = no rope
   int window = 0;     ///< sliding attention window; 0 = all positions
   float rope_theta = 10000, norm_eps = 1e-5f;
@@ -78,7 +78,8 @@ struct Config {
 
 /// A weight's short name and where files keep it. `{}` stands for the layer; `a|b` are alternatives (GGUF name, Hugging
 /// Face name); a leading `?` marks it optional. ".weight" and ".bias" are appended; a bias is used if the file has one.
-/// `path#pieces` (models/pieces.h) takes a part of the tensor, `=path` is a tensor's whole name (its bias: `path_bias`).
+/// `path#pieces` (models/pieces.h) takes a part of the tensor, `=path` is a tensor's whole name (its bias:
+/// `path_bias`).
 /// `{e}` stands for the expert, where a file has a tensor for each; "#experts" is for those that have one for all.
 struct Name {
   std::string_view name;
@@ -88,7 +89,8 @@ struct Name {
 /// For Arch::proof where transformers has the mathematics, but under another class and other names of weights.
 inline constexpr std::string_view same_class_proof = "logits of the class of transformers that computes the same";
 /// For Arch::proof where transformers has nothing of the kind.
-inline constexpr std::string_view own_forward_proof = "logits of a forward pass in numpy, written from the authors' code";
+inline constexpr std::string_view own_forward_proof =
+    "logits of a forward pass in numpy, written from the authors' code";
 
 struct Arch {
   std::string_view name;                      ///< "llama": the demo binary is nibble-llama
@@ -119,8 +121,8 @@ std::vector<Name> llama_names(const std::vector<Name>& changes = {});
 
 /// All of them, with config, block and head filled in. References stay valid when others are added.
 const std::deque<Arch>& all_archs();
-/// One more, of a plugin. Throws Error when it has no name or no weights, or a name or type that is there already. Not while
-/// other threads use all_archs() or find_arch().
+/// One more, of a plugin. Throws Error when it has no name or no weights, or a name or type that is there already. Not
+/// while other threads use all_archs() or find_arch().
 const Arch& add_arch(Arch arch);
 /// By name or model type. Throws Error naming it and the known ones.
 const Arch& find_arch(std::string_view name_or_type);

@@ -29,14 +29,16 @@ struct Builder::Impl {
   std::vector<Value> k_pages, v_pages;
   std::map<std::pair<int32_t, const Tensor*>, Value> columns_of;
 
-  std::string node(std::string_view name) const { return layer < 0 ? std::string(name) : message("blk.", layer, ".", name); }
+  std::string node(std::string_view name) const {
+    return layer < 0 ? std::string(name) : message("blk.", layer, ".", name);
+  }
 
   /// nullptr when the file has none; the shape is what the config asks for.
   const Tensor* find(std::string_view name, const Shape& shape, std::string_view suffix) const {
     const Tensor* tensor = weights.find(name, layer, suffix);
     if (tensor != nullptr)
-      NIBBLE_CHECK(tensor->desc.shape == shape, weights.where(name, layer, suffix), ": expected shape ", to_string(shape),
-                   ", found ", to_string(tensor->desc.shape));
+      NIBBLE_CHECK(tensor->desc.shape == shape, weights.where(name, layer, suffix), ": expected shape ",
+                   to_string(shape), ", found ", to_string(tensor->desc.shape));
     return tensor;
   }
   const Tensor& need(std::string_view name, const Shape& shape) const {
@@ -53,7 +55,8 @@ struct Builder::Impl {
     const Tensor* order = weights.order(name, layer);
     if (order == nullptr) return x;
     Value& y = columns_of[{x.id, order}];
-    if (y.id < 0) y = graph.add(op("columns"), {x, graph.constant(node(name) + ".order", *order)}, {}, node(name) + ".columns");
+    if (y.id < 0)
+      y = graph.add(op("columns"), {x, graph.constant(node(name) + ".order", *order)}, {}, node(name) + ".columns");
     return y;
   }
   /// x (m, k) times the weight (n, k), plus its bias.
@@ -83,16 +86,19 @@ struct Builder::Impl {
   Value rope(Value x, int head_dim, int begin, Value table) {
     const char* pairing = config.pairing == Pairing::halves ? "halves" : "interleaved";
     return graph.add(op("rope"), {x, table},
-                     {{"head_dim", int64_t{head_dim}}, {"pairing", std::string(pairing)}, {"begin", int64_t{begin}}}, node("rope"));
+                     {{"head_dim", int64_t{head_dim}}, {"pairing", std::string(pairing)}, {"begin", int64_t{begin}}},
+                     node("rope"));
   }
   /// x (m, heads * size) as (m, heads, size)
   Value split_heads(Value x, int64_t size) {
     const Shape shape = graph.desc(x).shape;
-    return graph.add(op("reshape"), {x}, {{"rank", int64_t{3}}, {"d0", shape[0]}, {"d1", shape[1] / size}, {"d2", size}}, node("heads"));
+    return graph.add(op("reshape"), {x},
+                     {{"rank", int64_t{3}}, {"d0", shape[0]}, {"d1", shape[1] / size}, {"d2", size}}, node("heads"));
   }
   Value join_heads(Value x) {
     const Shape shape = graph.desc(x).shape;
-    return graph.add(op("reshape"), {x}, {{"rank", int64_t{2}}, {"d0", shape[0]}, {"d1", shape[1] * shape[2]}}, node("rows"));
+    return graph.add(op("reshape"), {x}, {{"rank", int64_t{2}}, {"d0", shape[0]}, {"d1", shape[1] * shape[2]}},
+                     node("rows"));
   }
   /// A constant that the graph owns.
   template <class T>
@@ -135,10 +141,11 @@ struct Builder::Impl {
   /// One matrix (n, k) for each expert, or head, as Weights stacks them.
   const Tensor& expert_stack(std::string_view name, int count, int64_t n, int64_t k) const {
     const int64_t padded = (n + panel_columns - 1) / panel_columns * panel_columns;
-    NIBBLE_CHECK(weights.experts(name, layer) == count, weights.where(name, layer), ": expected ", count, " matrices, found ",
-                 weights.experts(name, layer));
-    NIBBLE_CHECK(weights.expert(name, layer, 0).desc.shape == Shape({n, k}), weights.where(name, layer), ": expected shape ",
-                 to_string(Shape{n, k}), " for each, found ", to_string(weights.expert(name, layer, 0).desc.shape));
+    NIBBLE_CHECK(weights.experts(name, layer) == count, weights.where(name, layer), ": expected ", count,
+                 " matrices, found ", weights.experts(name, layer));
+    NIBBLE_CHECK(weights.expert(name, layer, 0).desc.shape == Shape({n, k}), weights.where(name, layer),
+                 ": expected shape ", to_string(Shape{n, k}), " for each, found ",
+                 to_string(weights.expert(name, layer, 0).desc.shape));
     return need(name, {count * padded, k});
   }
 
@@ -179,12 +186,14 @@ void Builder::Impl::position_tables(int64_t context) {
   const bool beyond = scaling.type == RopeScaling::Type::longrope && context > scaling.original_context;
   const Value frequencies = graph.constant("rope_frequencies", weights.rope_frequencies(beyond));
   rope_table = table(frequencies, scaling.attention_factor, "rope_table");
-  if (has_prefix()) second_rope_table = table_of(second_positions, frequencies, scaling.attention_factor, "second_rope_table");
+  if (has_prefix())
+    second_rope_table = table_of(second_positions, frequencies, scaling.attention_factor, "second_rope_table");
   if (config.local_rope_theta == 0) return;
   Config local = config;
   local.rope_theta = config.local_rope_theta;
   local.rope_scaling = {};
-  local_rope_table = table(values<float>("local_rope_frequencies", {config.rope_dim / 2}, rope_frequencies(local, {})), 1, "local_rope_table");
+  local_rope_table = table(values<float>("local_rope_frequencies", {config.rope_dim / 2}, rope_frequencies(local, {})),
+                           1, "local_rope_table");
 }
 
 /// x (m, heads * head_dim), normalized.
@@ -204,17 +213,33 @@ Value Builder::Impl::heads_norm(Value x, std::string_view name, const AttentionO
 }
 
 Graph Builder::build(const Arch& arch, const Config& config, const Weights& weights, const Sizes& sizes) {
-  Impl impl{.arch = arch, .config = config, .weights = weights, .graph = {}, .ids = {}, .positions = {}, .sequence = {},
-            .page_table = {}, .logit_rows = {}, .rope_table = {}, .local_rope_table = {}, .slopes = {},
-            .head_groups = {}, .ends = {},
-            .first_positions = {}, .second_positions = {}, .second_rope_table = {}, .k_pages = {}, .v_pages = {}, .columns_of = {}};
+  Impl impl{.arch = arch,
+            .config = config,
+            .weights = weights,
+            .graph = {},
+            .ids = {},
+            .positions = {},
+            .sequence = {},
+            .page_table = {},
+            .logit_rows = {},
+            .rope_table = {},
+            .local_rope_table = {},
+            .slopes = {},
+            .head_groups = {},
+            .ends = {},
+            .first_positions = {},
+            .second_positions = {},
+            .second_rope_table = {},
+            .k_pages = {},
+            .v_pages = {},
+            .columns_of = {}};
   impl.inputs(sizes);
   impl.position_tables(int64_t{sizes.max_pages} * KvCache::page_tokens);
   Builder builder(impl);
   Value x = arch.embed != nullptr ? arch.embed(builder) : builder.embedding();
   const Shape expected = {sizes.rows, config.width};
-  NIBBLE_CHECK(impl.graph.desc(x).shape == expected, weights.where("embedding", -1), ": expected rows of ", config.width,
-               " values, found ", impl.graph.desc(x).shape[-1]);
+  NIBBLE_CHECK(impl.graph.desc(x).shape == expected, weights.where("embedding", -1), ": expected rows of ",
+               config.width, " values, found ", impl.graph.desc(x).shape[-1]);
   for (impl.layer = 0; impl.layer < config.layers; ++impl.layer) x = arch.block(builder, x);
   impl.layer = -1;
   if (sizes.logit_rows > 0) {
@@ -232,7 +257,8 @@ Value Builder::layer_norm(Value x, std::string_view weight) { return impl_.norm(
 
 Value Builder::linear(Value x, std::string_view weight) {
   const Tensor* tensor = impl_.weights.find(weight, impl_.layer);
-  NIBBLE_CHECK(tensor != nullptr, "architecture ", impl_.arch.name, " lists no weight '", weight, "' for ", impl_.node("*"));
+  NIBBLE_CHECK(tensor != nullptr, "architecture ", impl_.arch.name, " lists no weight '", weight, "' for ",
+               impl_.node("*"));
   return impl_.linear(x, weight, tensor->desc.shape[0]);
 }
 
@@ -244,7 +270,8 @@ Value Builder::embedding() {
   const Tensor* table = impl_.weights.find("embedding", -1);
   NIBBLE_CHECK(table != nullptr, "architecture ", impl_.arch.name, " lists no weight 'embedding'");
   const Tensor& checked = impl_.need("embedding", {impl_.config.vocab, table->desc.shape[-1]});
-  const Value x = impl_.graph.add(op("embedding"), {impl_.ids, impl_.constant("embedding", ".weight", checked)}, {}, "embedding");
+  const Value x =
+      impl_.graph.add(op("embedding"), {impl_.ids, impl_.constant("embedding", ".weight", checked)}, {}, "embedding");
   return impl_.scale(x, impl_.config.embedding_scale, "embedding_scale");
 }
 
@@ -272,7 +299,8 @@ Value Builder::rope(Value x, int head_dim, int begin) { return impl_.rope(x, hea
 
 /// `in` holds q, k and v.
 Value Builder::Impl::attention(std::vector<Value> in, int kv_heads, bool tails) {
-  const double scale = config.attention_scale > 0 ? double{config.attention_scale} : 1 / std::sqrt(double(config.head_dim));
+  const double scale =
+      config.attention_scale > 0 ? double{config.attention_scale} : 1 / std::sqrt(double(config.head_dim));
   in.insert(in.end(), {positions, sequence, page_table, k_pages[layer], v_pages[layer]});
   if (config.alibi_bias > 0) in.push_back(slopes);
   const Tensor* sinks = find("sinks", {config.heads}, ".weight");
@@ -357,12 +385,17 @@ Value Builder::mlp_gated(Value x, Act act) {
 /// The grouped rows of x, or those of the tokens, times the weight (n, k) of each row's expert, plus its bias.
 Value Builder::Impl::experts(Value x, Value groups, std::string_view name, int64_t n, bool grouped) {
   const Experts& e = config.experts;
-  std::vector<Value> in = {x, constant(name, ".weight", expert_stack(name, e.count, n, graph.desc(x).shape[-1])), groups};
+  std::vector<Value> in = {x, constant(name, ".weight", expert_stack(name, e.count, n, graph.desc(x).shape[-1])),
+                           groups};
   const Tensor* bias = find(name, {e.count, n}, ".bias");
   if (bias != nullptr) in.push_back(constant(name, ".bias", *bias));
   return graph.add(op("matmul_experts"), in,
-                   {{"experts", int64_t{e.count}}, {"n", n}, {"chosen", int64_t{e.chosen}}, {"grouped", int64_t{grouped}},
-                    {"bias", int64_t{bias != nullptr}}}, node(name));
+                   {{"experts", int64_t{e.count}},
+                    {"n", n},
+                    {"chosen", int64_t{e.chosen}},
+                    {"grouped", int64_t{grouped}},
+                    {"bias", int64_t{bias != nullptr}}},
+                   node(name));
 }
 
 /// act(gate(x)) * up(x), grouped.
@@ -370,11 +403,16 @@ Value Builder::Impl::experts_mlp(Value x, Value groups) {
   const Experts& e = config.experts;
   const Tensor &gate = expert_stack("gate_experts", e.count, e.ffn, graph.desc(x).shape[-1]);
   const Tensor &up = expert_stack("up_experts", e.count, e.ffn, graph.desc(x).shape[-1]);
-  const bool biased = weights.find("gate_experts", layer, ".bias") != nullptr || weights.find("up_experts", layer, ".bias") != nullptr;
+  const bool biased =
+      weights.find("gate_experts", layer, ".bias") != nullptr || weights.find("up_experts", layer, ".bias") != nullptr;
   if (gate.desc == up.desc && !biased && e.clamp_limit == 0)
-    return graph.add(op("matmul_experts"), {x, constant("gate_experts", ".weight", gate), constant("up_experts", ".weight", up), groups},
-                     {{"experts", int64_t{e.count}}, {"n", int64_t{e.ffn}}, {"chosen", int64_t{e.chosen}},
-                      {"gate", std::string(act_name(config.act))}}, node("gate_experts+up_experts"));
+    return graph.add(op("matmul_experts"),
+                     {x, constant("gate_experts", ".weight", gate), constant("up_experts", ".weight", up), groups},
+                     {{"experts", int64_t{e.count}},
+                      {"n", int64_t{e.ffn}},
+                      {"chosen", int64_t{e.chosen}},
+                      {"gate", std::string(act_name(config.act))}},
+                     node("gate_experts+up_experts"));
   const Value g = experts(x, groups, "gate_experts", e.ffn, false), u = experts(x, groups, "up_experts", e.ffn, false);
   if (e.clamp_limit == 0) return gated(g, u);
   return graph.add(op("clamped_swiglu"), {g, u}, {{"limit", double{e.clamp_limit}}, {"alpha", double{e.clamp_alpha}}},
@@ -384,11 +422,13 @@ Value Builder::Impl::experts_mlp(Value x, Value groups) {
 /// A mixture of one expert, where it has a router of its own.
 Value Builder::Impl::shared_expert(Value x) {
   const int64_t ffn = weights.find("shared_gate", layer)->desc.shape[0];
-  const Value y = linear(gated(linear(x, "shared_gate", ffn), linear(x, "shared_up", ffn)), "shared_down", config.width);
+  const Value y =
+      linear(gated(linear(x, "shared_gate", ffn), linear(x, "shared_up", ffn)), "shared_down", config.width);
   if (weights.find("shared_router", layer) == nullptr) return y;
   const Value logits = linear(x, "shared_router", 1);
   const Value chosen = graph.add(op("choose_experts"), {logits}, {{"count", 1}}, node("shared_choice"));
-  const Value weight = graph.add(op("expert_weights"), {logits, chosen}, {{"score", std::string("sigmoid")}}, node("shared_weight"));
+  const Value weight =
+      graph.add(op("expert_weights"), {logits, chosen}, {{"score", std::string("sigmoid")}}, node("shared_weight"));
   const Value groups = graph.add(op("group_experts"), {chosen}, {{"experts", 1}}, node("shared_groups"));
   return graph.add(op("combine_experts"), {y, groups, weight}, {}, node("shared_expert"));
 }

@@ -16,8 +16,8 @@ enum class Norm : unsigned char { none, rms, layer };
 
 /// What the configuration does not say; window, rope, ALiBi, scale and soft cap are Config's.
 struct AttentionOptions {
-  /// Of q and k before the rope, by "q_norm" and "k_norm" if the file has them: over each head, with one weight vector for
-  /// all heads or one for each.
+  /// Of q and k before the rope, by "q_norm" and "k_norm" if the file has them: over each head, with one weight vector
+  /// for all heads or one for each.
   Norm qk_norm = Norm::none;
   bool qk_norm_rows = false;  ///< over all heads at once
 };
@@ -25,8 +25,8 @@ struct AttentionOptions {
 class Builder {
  public:
   /// One graph: m token rows in, r rows of logits out. Inputs in this order: ids i32 (m), positions i32 (m),
-  /// sequence i32 (m), page_table i32 (sequences, max_pages), logit rows i32 (r), with Config::prefix also ends and the two
-  /// positions, i32 (m) each, then k_pages and v_pages of every layer. Output: f32 (r, vocab).
+  /// sequence i32 (m), page_table i32 (sequences, max_pages), logit rows i32 (r), with Config::prefix also ends and the
+  /// two positions, i32 (m) each, then k_pages and v_pages of every layer. Output: f32 (r, vocab).
   struct Sizes {
     int rows, logit_rows, sequences, max_pages, pages;
     DType cache = DType::f16;  ///< type of the pages
@@ -61,12 +61,13 @@ class Builder {
   /// down(act(gate(x)) * up(x))
   Value mlp_gated(Value x, Act act);
   /// Config::experts with the weights router, gate_experts, up_experts, down_experts and, if the file has them,
-  /// router_choice (a bias that only counts in the choice) and shared_gate, shared_up, shared_down: an expert that all rows
-  /// take, weighted by sigmoid(shared_router) if there is such a weight.
+  /// router_choice (a bias that only counts in the choice) and shared_gate, shared_up, shared_down: an expert that all
+  /// rows take, weighted by sigmoid(shared_router) if there is such a weight.
   Value moe(Value x);
   /// moe where the layer has a router, else mlp_gated.
   Value moe_or_mlp(Value x);
-  /// The output matrix "output", the token embedding when the file ties them; then Config::logit_scale and logit_softcap.
+  /// The output matrix "output", the token embedding when the file ties them; then Config::logit_scale and
+  /// logit_softcap.
   Value logits(Value x);
 
  private:

@@ -58,7 +58,8 @@ class Collector {
     }
     const float* data = x.as<float>();
     for (int64_t r = 0; r < rows; ++r)
-      for (int64_t j = 0; j < k; ++j) sums.squares[static_cast<size_t>(j)] += double{data[r * k + j]} * double{data[r * k + j]};
+      for (int64_t j = 0; j < k; ++j)
+        sums.squares[static_cast<size_t>(j)] += double{data[r * k + j]} * double{data[r * k + j]};
     sums.rows += rows;
     if (!sums.moments.empty()) add_moments(sums, data, rows, k, pool_);
   }
@@ -68,7 +69,8 @@ class Collector {
     for (auto& [name, sums] : sums_) all.push_back(&sums);
     std::vector<std::shared_ptr<quant::InputStatistics>> statistics(all.size());
     pool_.for_each(static_cast<int64_t>(all.size()), 1, [&](int64_t begin, int64_t end, const Worker&) {
-      for (int64_t i = begin; i < end; ++i) statistics[static_cast<size_t>(i)] = statistics_of(*all[static_cast<size_t>(i)]);
+      for (int64_t i = begin; i < end; ++i)
+        statistics[static_cast<size_t>(i)] = statistics_of(*all[static_cast<size_t>(i)]);
     });
     Calibration result;
     for (size_t i = 0; i < all.size(); ++i)
@@ -80,11 +82,13 @@ class Collector {
   static std::shared_ptr<quant::InputStatistics> statistics_of(Sums& sums) {
     auto result = std::make_shared<quant::InputStatistics>();
     const auto k = static_cast<int64_t>(sums.squares.size());
-    for (double square : sums.squares) result->squares.push_back(static_cast<float>(square / static_cast<double>(sums.rows)));
+    for (double square : sums.squares)
+      result->squares.push_back(static_cast<float>(square / static_cast<double>(sums.rows)));
     if (sums.moments.empty()) return result;
     for (float& moment : sums.moments) moment /= static_cast<float>(sums.rows);
     for (int64_t i = 0; i < k; ++i)
-      for (int64_t j = 0; j < i; ++j) sums.moments[static_cast<size_t>(i * k + j)] = sums.moments[static_cast<size_t>(j * k + i)];
+      for (int64_t j = 0; j < i; ++j)
+        sums.moments[static_cast<size_t>(i * k + j)] = sums.moments[static_cast<size_t>(j * k + i)];
     auto order = quant::order_moments(sums.moments, k);
     // without a factor the errors of this weight are simply not fed back
     if (quant::factor_feedback(sums.moments, k, 0.01)) {
@@ -101,8 +105,8 @@ class Collector {
 
 }  // namespace
 
-Calibration calibrate(std::shared_ptr<const Model> model, std::span<const int32_t> tokens, const CalibrateOptions& options,
-                      const std::function<void(int, int)>& on_chunk) {
+Calibration calibrate(std::shared_ptr<const Model> model, std::span<const int32_t> tokens,
+                      const CalibrateOptions& options, const std::function<void(int, int)>& on_chunk) {
   const auto context = static_cast<size_t>(options.context);
   const auto chunks = static_cast<int>(std::min<size_t>(tokens.size() / context, static_cast<size_t>(options.chunks)));
   NIBBLE_CHECK(chunks >= 1, "calibration: the text has ", tokens.size(), " tokens, expected at least ", context);

@@ -25,7 +25,7 @@ struct CalibrateOptions {
 using Calibration = std::map<std::string, std::shared_ptr<const quant::InputStatistics>, std::less<>>;
 
 /// Runs the text through the model. Throws Error when it is shorter than one context.
-Calibration calibrate(std::shared_ptr<const Model> model, std::span<const int32_t> tokens, const CalibrateOptions& options,
-                      const std::function<void(int chunk, int chunks)>& on_chunk = {});
+Calibration calibrate(std::shared_ptr<const Model> model, std::span<const int32_t> tokens,
+                      const CalibrateOptions& options, const std::function<void(int chunk, int chunks)>& on_chunk = {});
 
 }  // namespace nibble::models

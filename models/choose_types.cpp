@@ -54,7 +54,8 @@ uint64_t budget_of(const ModelSource& source, const AutoTypes& automatic) {
   return static_cast<uint64_t>(automatic.bits / 8 * static_cast<double>(weights));
 }
 
-std::vector<Item> find_items(const ModelSource& source, const QuantizeReport& plan, const QuantizeOptions& options, const Sensitivity& sensitivity) {
+std::vector<Item> find_items(const ModelSource& source, const QuantizeReport& plan, const QuantizeOptions& options,
+                             const Sensitivity& sensitivity) {
   std::vector<Item> items;
   for (size_t i = 0; i < source.tensors.size(); ++i) {
     const SourceTensor& tensor = source.tensors[i];
@@ -73,23 +74,29 @@ std::vector<Item> find_items(const ModelSource& source, const QuantizeReport& pl
 
 }  // namespace
 
-std::shared_ptr<const quant::InputStatistics> statistics_of(const SourceTensor& tensor, const Calibration& calibration) {
+std::shared_ptr<const quant::InputStatistics> statistics_of(const SourceTensor& tensor,
+                                                            const Calibration& calibration) {
   const auto found = calibration.find(tensor.weight);
-  const bool fits = found != calibration.end() && tensor.shape.rank() == 2 && static_cast<int64_t>(found->second->squares.size()) == tensor.shape[-1];
+  const bool fits = found != calibration.end() && tensor.shape.rank() == 2 &&
+                    static_cast<int64_t>(found->second->squares.size()) == tensor.shape[-1];
   if (!fits) return std::make_shared<const quant::InputStatistics>();
   if (tensor.role != SourceTensor::Role::embedding) return found->second;
-  return std::make_shared<const quant::InputStatistics>(quant::InputStatistics{.squares = found->second->squares, .feedback = {}, .order = {}});
+  return std::make_shared<const quant::InputStatistics>(
+      quant::InputStatistics{.squares = found->second->squares, .feedback = {}, .order = {}});
 }
 
 uint64_t bytes_of_tensor(const BlockType& type, const Shape& shape) {
   return static_cast<uint64_t>(shape.elements() / type.block_elements) * type.block_bytes;
 }
 
-ChosenTypes choose_types(const ModelSource& source, const QuantizeReport& plan, const QuantizeOptions& options, std::shared_ptr<const Model> model,
-                         std::span<const int32_t> tokens, const Calibration& calibration, const QuantizeStep& step) {
-  const auto sensitivity = measure_sensitivity(std::move(model), tokens, calibration, {.threads = options.threads, .context = options.calibrate.context}, [&](int group, int groups) {
-    if (step) step("measuring sensitivity", group, groups);
-  });
+ChosenTypes choose_types(const ModelSource& source, const QuantizeReport& plan, const QuantizeOptions& options,
+                         std::shared_ptr<const Model> model, std::span<const int32_t> tokens,
+                         const Calibration& calibration, const QuantizeStep& step) {
+  const auto sensitivity = measure_sensitivity(std::move(model), tokens, calibration,
+                                               {.threads = options.threads, .context = options.calibrate.context},
+                                               [&](int group, int groups) {
+                                                 if (step) step("measuring sensitivity", group, groups);
+                                               });
   std::vector<Item> items = find_items(source, plan, options, sensitivity);
   ThreadPool pool(options.threads > 0 ? options.threads : default_threads());
   pool.for_each(static_cast<int64_t>(items.size()), 1, [&](int64_t begin, int64_t end, const Worker&) {
@@ -103,7 +110,9 @@ ChosenTypes choose_types(const ModelSource& source, const QuantizeReport& plan, 
   }
   uint64_t least = fixed;
   for (const auto& some : choices)
-    least += std::min_element(some.begin(), some.end(), [](const Choice& a, const Choice& b) { return a.bytes < b.bytes; })->bytes;
+    least += std::min_element(some.begin(), some.end(), [](const Choice& a, const Choice& b) {
+               return a.bytes < b.bytes;
+             })->bytes;
   const uint64_t budget = budget_of(source, *options.automatic);
   NIBBLE_CHECK(budget >= least, "choosing types: the smallest take ", least, " bytes, expected at most ", budget);
   const std::vector<size_t> chosen = allocate(choices, budget - fixed);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A type for each tensor, by measurement: the least expected divergence of the model's predictions under a limit of size.
+// A type for each tensor, by measurement: the least expected divergence of the model's predictions under a limit of
+// size.
 #pragma once
 
 #include <map>
@@ -18,10 +19,11 @@ struct ChosenTypes {
 };
 
 /// What each tensor costs in each candidate is sensitivity (models/sensitivity.h) times error, of a sample of its rows;
-/// the choice among them models/allocate.h. `plan` is what holds without: tensors that a rule changes, and all that is no
-/// matrix, keep its types and count towards the size. `model` is the source's, of floats (LoadOptions::floats).
-ChosenTypes choose_types(const ModelSource& source, const QuantizeReport& plan, const QuantizeOptions& options, std::shared_ptr<const Model> model,
-                         std::span<const int32_t> tokens, const Calibration& calibration, const QuantizeStep& step);
+/// the choice among them models/allocate.h. `plan` is what holds without: tensors that a rule changes, and all that is
+/// no matrix, keep its types and count towards the size. `model` is the source's, of floats (LoadOptions::floats).
+ChosenTypes choose_types(const ModelSource& source, const QuantizeReport& plan, const QuantizeOptions& options,
+                         std::shared_ptr<const Model> model, std::span<const int32_t> tokens,
+                         const Calibration& calibration, const QuantizeStep& step);
 
 /// What is known of the inputs of a tensor's matrix: nothing of those of experts, which get inputs of their own. An
 /// embedding gets no feedback: its rows are inputs themselves, and feedback moves them farther.

@@ -15,7 +15,8 @@ namespace nibble::models {
 namespace {
 
 // Far above any model, low enough that products of two of them can't overflow.
-constexpr int64_t max_layers = 4096, max_heads = 4096, max_width = 1 << 20, max_context = 1 << 28, max_experts = 1 << 20;
+constexpr int64_t max_layers = 4096, max_heads = 4096, max_width = 1 << 20, max_context = 1 << 28,
+                  max_experts = 1 << 20;
 
 int read_int(const Metadata& m, std::string_view keys, int64_t high) {
   return static_cast<int>(m.need_int(keys, 1, high));
@@ -32,7 +33,8 @@ float read_float(const Metadata& m, std::string_view keys, double fallback, doub
 /// Where files keep a number of the rope's scaling.
 std::string scaling_keys(std::string_view key) {
   std::string keys;
-  for (std::string_view place : {"rope.scaling.", "rope_scaling.", "rope_parameters.", "rope_parameters.full_attention."})
+  for (std::string_view place :
+       {"rope.scaling.", "rope_scaling.", "rope_parameters.", "rope_parameters.full_attention."})
     keys += message(keys.empty() ? "" : "|", place, key);
   return keys;
 }
@@ -69,7 +71,8 @@ float attention_factor(const Metadata& m, const RopeScaling& s, int context) {
   if (given > 0) return static_cast<float>(given);
   const float written = gguf ? read_float(m, "rope.scaling.attn_factor", 0, 0, 1e3) : 0;
   if (s.type == RopeScaling::Type::yarn) {
-    const double scale = m.get_float(scaling_keys("mscale"), 0, 0, 1e3), all = m.get_float(scaling_keys("mscale_all_dim"), 0, 0, 1e3);
+    const double scale = m.get_float(scaling_keys("mscale"), 0, 0, 1e3),
+                 all = m.get_float(scaling_keys("mscale_all_dim"), 0, 0, 1e3);
     if (!gguf && scale > 0 && all > 0) return yarn_scale(s, scale) / yarn_scale(s, all);
     return yarn_scale(s, 1) * (written > 0 ? written : 1);
   }
@@ -90,8 +93,11 @@ RopeScaling read_rope_scaling(const Metadata& m, int context) {
   s.high_freq_factor = read_float(m, scaling_keys("high_freq_factor"), 4, 1e-3, 1e6);
   NIBBLE_CHECK(s.low_freq_factor < s.high_freq_factor, m.file(), ": rope.scaling.low_freq_factor ", s.low_freq_factor,
                " is not below rope.scaling.high_freq_factor ", s.high_freq_factor);
-  s.original_context = read_int(m, "rope.scaling.original_context_length|" + scaling_keys("original_max_position_embeddings") +
-                                "|original_max_position_embeddings", context, 1, max_context);
+  s.original_context =
+      read_int(m,
+               "rope.scaling.original_context_length|" + scaling_keys("original_max_position_embeddings") +
+                   "|original_max_position_embeddings",
+               context, 1, max_context);
   s.beta_fast = read_float(m, "rope.scaling.yarn_beta_fast|" + scaling_keys("beta_fast"), 32, 1e-3, 1e6);
   s.beta_slow = read_float(m, "rope.scaling.yarn_beta_slow|" + scaling_keys("beta_slow"), 1, 1e-3, 1e6);
   s.truncate = m.get_bool(scaling_keys("truncate"), true);
@@ -107,7 +113,8 @@ Act read_act(const Metadata& m, Act fallback) {
   const std::string name = m.need_string(keys);
   if (name == "silu" || name == "swish") return Act::silu;
   if (name == "gelu") return Act::gelu;
-  if (name == "gelu_new" || name == "gelu_pytorch_tanh" || name == "gelu_fast" || name == "gelu_tanh") return Act::gelu_tanh;
+  if (name == "gelu_new" || name == "gelu_pytorch_tanh" || name == "gelu_fast" || name == "gelu_tanh")
+    return Act::gelu_tanh;
   if (name == "relu") return Act::relu;
   fail(m.file(), ": key '", keys, "': expected silu, gelu, gelu_new, gelu_pytorch_tanh, gelu_fast or relu, found '",
        printable(name), "'");
@@ -151,7 +158,8 @@ void check_heads(const Metadata& m, const Config& c) {
   NIBBLE_CHECK(c.heads % c.kv_heads == 0, m.file(), ": attention.head_count_kv: expected a divisor of head_count ",
                c.heads, ", found ", c.kv_heads);
   NIBBLE_CHECK(c.rope_dim % 2 == 0 && c.rope_dim <= c.head_dim, m.file(),
-               ": rope.dimension_count: expected an even number up to the head size ", c.head_dim, ", found ", c.rope_dim);
+               ": rope.dimension_count: expected an even number up to the head size ", c.head_dim, ", found ",
+               c.rope_dim);
 }
 
 Config read_config(const Metadata& m, const ConfigDefaults& defaults) {
@@ -165,9 +173,10 @@ Config read_config(const Metadata& m, const ConfigDefaults& defaults) {
                  c.width, ", found ", c.heads);
   c.head_dim = read_int(m, "attention.key_length|head_dim|kv_channels", std::max(1, c.width / c.heads), 1, max_width);
   const int value_dim = read_int(m, "attention.value_length", c.head_dim, 1, max_width);
-  NIBBLE_CHECK(value_dim == c.head_dim || defaults.value_size, m.file(), ": attention.value_length: expected the key length ", c.head_dim,
-               ", found ", value_dim);
-  constexpr std::string_view ffn_keys = "feed_forward_length|intermediate_size|n_inner|ffn_hidden_size|ffn_dim|inner_hidden_size";
+  NIBBLE_CHECK(value_dim == c.head_dim || defaults.value_size, m.file(),
+               ": attention.value_length: expected the key length ", c.head_dim, ", found ", value_dim);
+  constexpr std::string_view ffn_keys =
+      "feed_forward_length|intermediate_size|n_inner|ffn_hidden_size|ffn_dim|inner_hidden_size";
   c.ffn = !m.has(ffn_keys) && defaults.ffn > 0 ? defaults.ffn * c.width : read_int(m, ffn_keys, max_width * 8);
   constexpr std::string_view context_keys =
       "context_length|max_position_embeddings|n_positions|seq_length|max_seq_len|model_max_length|max_sequence_length";
@@ -177,13 +186,15 @@ Config read_config(const Metadata& m, const ConfigDefaults& defaults) {
   if (!m.get_bool("use_sliding_window", true)) c.window = 0;
   const float part = read_float(m, "partial_rotary_factor|rotary_pct|rope_pct|rope_parameters.partial_rotary_factor",
                                 double{defaults.rotary_part}, 0, 1);
-  c.rope_dim = read_int(m, "rope.dimension_count|rotary_dim", static_cast<int>(part * static_cast<float>(c.head_dim)), 0, max_width);
+  c.rope_dim = read_int(m, "rope.dimension_count|rotary_dim", static_cast<int>(part * static_cast<float>(c.head_dim)),
+                        0, max_width);
   c.rope_theta = read_float(m, "rope.freq_base|rope_theta|rotary_emb_base|rope_parameters.rope_theta|"
                             "rope_parameters.full_attention.rope_theta", 10000, 1, 1e12);
   c.rope_scaling = read_rope_scaling(m, c.context);
   c.full_attention = read_full_attention(m, c.layers, defaults.full_attention_every);
   c.act = read_act(m, defaults.act);
-  c.pairing = defaults.reordered_in_gguf && m.source() == Metadata::Source::gguf ? Pairing::interleaved : defaults.pairing;
+  c.pairing =
+      defaults.reordered_in_gguf && m.source() == Metadata::Source::gguf ? Pairing::interleaved : defaults.pairing;
   constexpr std::string_view eps_keys =
       "attention.layer_norm_rms_epsilon|attention.layer_norm_epsilon|rms_norm_eps|layer_norm_eps|layer_norm_epsilon|"
       "layernorm_epsilon|norm_epsilon|norm_eps";
@@ -216,7 +227,8 @@ std::vector<bool> read_layers(const Metadata& m, std::string_view keys, int laye
 std::vector<float> alibi_slopes(const Config& c) {
   const int power = static_cast<int>(std::bit_floor(static_cast<unsigned>(c.heads)));
   std::vector<float> slopes;
-  for (int i = 1; i <= power; ++i) slopes.push_back(c.alibi_scale * std::exp2(-c.alibi_bias * static_cast<float>(i) / static_cast<float>(power)));
+  for (int i = 1; i <= power; ++i)
+    slopes.push_back(c.alibi_scale * std::exp2(-c.alibi_bias * static_cast<float>(i) / static_cast<float>(power)));
   // the heads beyond a power of two take every other slope of twice as many heads
   for (int i = 1; power + (i + 1) / 2 <= c.heads; i += 2)
     slopes.push_back(c.alibi_scale * std::exp2(-c.alibi_bias * static_cast<float>(i) / static_cast<float>(2 * power)));

@@ -17,7 +17,7 @@ struct ConfigDefaults {
   int ffn = 0;                    ///< times the width
   int context = 0;
   float rotary_part = 1;          ///< of the head, rotated
-  int full_attention_every = 0;   ///< each n-th layer sees all positions; 0: all layers have the window, if there is one
+  int full_attention_every = 0;  ///< each n-th layer sees all positions; 0: all layers have the window, if there is one
   Act act = Act::silu;
   Pairing pairing = Pairing::halves;
   /// Converters to GGUF reorder the rows of q and k, so that the two elements of a pair stand side by side.

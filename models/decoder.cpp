@@ -23,7 +23,8 @@ std::string kernel_family(std::string_view name) {
   for (size_t begin = 0, end = 0; isa != std::string_view::npos && end < isa; begin = end + 1) {
     end = std::min(name.find('_', begin), isa);
     const std::string_view part = name.substr(begin, end - begin);
-    if (std::count(part.begin(), part.end(), 'x') == 2 && part.find_first_not_of("0123456789x") == std::string_view::npos)
+    if (std::count(part.begin(), part.end(), 'x') == 2 &&
+        part.find_first_not_of("0123456789x") == std::string_view::npos)
       return std::string(name.substr(0, end)).append(name.substr(isa));
   }
   return std::string(name);
@@ -37,14 +38,15 @@ Engine::Engine(std::shared_ptr<const Model> model, const EngineOptions& options)
   NIBBLE_CHECK(options_.chunk >= 1, "chunk: expected at least 1 row, found ", options_.chunk);
   if (context_ == 0) context_ = std::min(model_->config.context, 4096);
   NIBBLE_CHECK(context_ <= model_->config.context || model_->weights.find("position_embedding", -1) == nullptr,
-               "context: expected at most ", model_->config.context, " positions, those that the model has learned, found ",
-               context_);
+               "context: expected at most ", model_->config.context,
+               " positions, those that the model has learned, found ", context_);
   pool_ = std::make_unique<ThreadPool>(options_.threads > 0 ? options_.threads : default_threads());
   const int64_t rounded = (context_ + KvCache::page_tokens - 1) / KvCache::page_tokens * KvCache::page_tokens;
   cache_ = std::make_unique<KvCache>(model_->config, rounded * options_.sequences, options_.sequences, rounded,
                                      options_.cache);
   const auto chunk = static_cast<size_t>(options_.chunk);
-  for (std::vector<int32_t>* list : {&ids_, &positions_, &sequences_, &logit_rows_, &ends_, &first_positions_, &second_positions_})
+  for (std::vector<int32_t>* list :
+       {&ids_, &positions_, &sequences_, &logit_rows_, &ends_, &first_positions_, &second_positions_})
     list->reserve(chunk);
   before_.reserve(static_cast<size_t>(options_.sequences));
   inputs_.reserve(8 + 2 * static_cast<size_t>(model_->config.layers));
@@ -66,7 +68,8 @@ KvCache::Prefix find_prefix(const PrefixRule& rule, std::span<const Element> pro
     return std::find_if(prompt.begin(), last, [&](const Element& element) { return is(element, token); });
   };
   const auto end = find(prompt.end(), rule.end);
-  NIBBLE_CHECK(end != prompt.end(), "the prompt lacks token ", rule.end, ", which ends the part whose tokens see each other");
+  NIBBLE_CHECK(end != prompt.end(), "the prompt lacks token ", rule.end,
+               ", which ends the part whose tokens see each other");
   auto mark = find(end, rule.mark);
   if (mark == end) mark = find(end, rule.other_mark);
   NIBBLE_CHECK(mark != end, "the prompt lacks token ", rule.mark, " or ", rule.other_mark, " before token ", rule.end);
@@ -82,7 +85,8 @@ KvCache::Prefix find_prefix(const PrefixRule& rule, std::span<const int32_t> pro
 /// Of the sequence that the first row belongs to.
 KvCache::Prefix Engine::prefix_of(std::span<const Row> rows) const {
   const int sequence = rows.front().sequence;
-  return find_prefix(model_->config.prefix, rows, [&](const Row& row, int token) { return row.sequence == sequence && row.token == token; });
+  return find_prefix(model_->config.prefix, rows,
+                     [&](const Row& row, int token) { return row.sequence == sequence && row.token == token; });
 }
 
 void Engine::check(std::span<const Row> rows) const {
@@ -92,7 +96,8 @@ void Engine::check(std::span<const Row> rows) const {
     NIBBLE_CHECK(row.token >= 0 && row.token < vocab, "token ", row.token, ": expected 0 to ", vocab - 1);
     NIBBLE_CHECK(row.sequence >= 0 && row.sequence < options_.sequences, "sequence ", row.sequence, ": expected 0 to ",
                  options_.sequences - 1);
-    NIBBLE_CHECK(row.position >= 0 && row.position < context_, "position ", row.position, ": the context has ", context_);
+    NIBBLE_CHECK(row.position >= 0 && row.position < context_, "position ", row.position, ": the context has ",
+                 context_);
     if (i > 0 && rows[i - 1].sequence == row.sequence) {
       NIBBLE_CHECK(row.position == rows[i - 1].position + 1, "sequence ", row.sequence, ": position ", row.position,
                    " follows ", rows[i - 1].position);
@@ -101,8 +106,9 @@ void Engine::check(std::span<const Row> rows) const {
     NIBBLE_CHECK(row.position <= cache_->tokens(row.sequence), "sequence ", row.sequence, ": position ", row.position,
                  " asked for, but only ", cache_->tokens(row.sequence), " have been run");
     if (model_->config.prefix.end >= 0 && row.position == 0) prefix_of(rows.subspan(i));
-    NIBBLE_CHECK(model_->config.prefix.end < 0 || row.position == 0 || (cache_->prefix(row.sequence).tokens > 0 &&
-                 row.position >= cache_->prefix(row.sequence).tokens), "sequence ", row.sequence, ": position ", row.position,
+    NIBBLE_CHECK(model_->config.prefix.end < 0 || row.position == 0 ||
+                     (cache_->prefix(row.sequence).tokens > 0 && row.position >= cache_->prefix(row.sequence).tokens),
+                 "sequence ", row.sequence, ": position ", row.position,
                  " is inside the prompt's part whose tokens see each other, which runs as a whole");
     for (size_t j = 0; j < i; ++j)
       NIBBLE_CHECK(rows[j].sequence != row.sequence, "sequence ", row.sequence, ": its rows do not stand together");
@@ -133,14 +139,16 @@ void Engine::reserve(std::span<const Row> rows) {
 /// At most a chunk, but a prefix is not cut.
 size_t Engine::chunk_rows(std::span<const Row> rows) const {
   size_t count = std::min(rows.size(), static_cast<size_t>(options_.chunk));
-  while (count < rows.size() && rows[count].position > 0 && rows[count].position < cache_->prefix(rows[count].sequence).tokens)
+  while (count < rows.size() && rows[count].position > 0 &&
+         rows[count].position < cache_->prefix(rows[count].sequence).tokens)
     ++count;
   return count;
 }
 
 std::span<const float> Engine::run(std::span<const Row> rows) {
   check(rows);
-  const auto wanted = static_cast<size_t>(std::count_if(rows.begin(), rows.end(), [](const Row& r) { return r.logits; }));
+  const auto wanted =
+      static_cast<size_t>(std::count_if(rows.begin(), rows.end(), [](const Row& r) { return r.logits; }));
   const auto vocab = static_cast<size_t>(model_->config.vocab);
   logits_.resize(wanted * vocab);
   reserve(rows);
@@ -148,7 +156,8 @@ std::span<const float> Engine::run(std::span<const Row> rows) {
   while (!rows.empty()) {
     const std::span<const Row> chunk = rows.first(chunk_rows(rows));
     rows = rows.subspan(chunk.size());
-    const auto logit_rows = static_cast<int>(std::count_if(chunk.begin(), chunk.end(), [](const Row& r) { return r.logits; }));
+    const auto logit_rows =
+        static_cast<int>(std::count_if(chunk.begin(), chunk.end(), [](const Row& r) { return r.logits; }));
     run_chunk(chunk, logit_rows, logits_.data() + done * vocab);
     done += static_cast<size_t>(logit_rows);
   }
@@ -177,7 +186,8 @@ void Engine::run_chunk(std::span<const Row> rows, int logit_rows, float* logits)
   };
   inputs_.insert(inputs_.end(), {indices(ids_), indices(positions_), indices(sequences_), cache_->page_table()});
   if (logit_rows > 0) inputs_.push_back(indices(logit_rows_));
-  if (!ends_.empty()) inputs_.insert(inputs_.end(), {indices(ends_), indices(first_positions_), indices(second_positions_)});
+  if (!ends_.empty())
+    inputs_.insert(inputs_.end(), {indices(ends_), indices(first_positions_), indices(second_positions_)});
   for (int layer = 0; layer < model_->config.layers; ++layer) {
     inputs_.push_back(cache_->k_pages(layer));
     inputs_.push_back(cache_->v_pages(layer));
@@ -277,14 +287,16 @@ std::string Engine::kernels_line() {
     ++counts[kernel_family(colon == std::string_view::npos ? step.kernel : step.kernel.substr(colon + 2))];
   }
   std::string line = message(name(options_.max_isa), ", ", threads(), threads() == 1 ? " thread" : " threads");
-  const auto most = std::max_element(counts.begin(), counts.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  const auto most =
+      std::max_element(counts.begin(), counts.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
   if (most != counts.end()) line += message("; ", most->second, " of ", matmuls, " matmuls per token in ", most->first);
   for (const std::string& kernel : attention) line += message("; attention in ", kernel);
   return line;
 }
 
 uint64_t Engine::memory_bytes() const {
-  uint64_t sum = KvCache::bytes_per_token(model_->config, cache_->type()) * static_cast<uint64_t>(cache_->pages()) * KvCache::page_tokens;
+  uint64_t sum = KvCache::bytes_per_token(model_->config, cache_->type()) * static_cast<uint64_t>(cache_->pages()) *
+                 KvCache::page_tokens;
   for (const auto& [shape, cached] : plans_) sum += cached.plan.arena_bytes();
   return sum;
 }

@@ -68,13 +68,14 @@ struct Row {
   bool logits;
 };
 
-/// How many tokens of a prompt see each other (PrefixRule); 0 in models without a prefix. Throws Error when the prompt lacks
-/// the token that ends it, or the mark.
+/// How many tokens of a prompt see each other (PrefixRule); 0 in models without a prefix. Throws Error when the prompt
+/// lacks the token that ends it, or the mark.
 KvCache::Prefix find_prefix(const PrefixRule& rule, std::span<const int32_t> prompt);
 
 /// Not thread safe. Rows of one call may belong to several sequences; those of one sequence stand together, positions
 /// rising by one, and everything before the first of them must have been run. In models with a PrefixRule the call that
-/// runs a sequence's position 0 runs its whole prefix too (as one chunk, however long), and no call begins inside of it.
+/// runs a sequence's position 0 runs its whole prefix too (as one chunk, however long), and no call begins inside of
+/// it.
 class Engine {
  public:
   Engine(std::shared_ptr<const Model> model, const EngineOptions& options);

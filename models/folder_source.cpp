@@ -37,7 +37,9 @@ const Kind& find_kind(const Arch& arch, const std::string& path) {
 class FolderReader {
  public:
   explicit FolderReader(const Checkpoint& folder)
-      : folder_(folder), arch_(find_arch(folder.metadata().need_string("model_type"))), kind_(find_kind(arch_, folder.path())),
+      : folder_(folder),
+        arch_(find_arch(folder.metadata().need_string("model_type"))),
+        kind_(find_kind(arch_, folder.path())),
         config_(arch_.config(folder.metadata())) {}
 
   ModelSource read() {
@@ -46,7 +48,8 @@ class FolderReader {
       for (int layer = layered ? 0 : -1; layer < (layered ? config_.layers : 0); ++layer) add(name, layer);
     }
     NIBBLE_CHECK(config_.experts.count == 0, folder_.path(), ": a folder with experts can't be written as GGUF");
-    if (const StoredTensor* embedding = folder_.tensor("model.embed_tokens.weight")) config_.vocab = static_cast<int>(embedding->shape[0]);
+    if (const StoredTensor* embedding = folder_.tensor("model.embed_tokens.weight"))
+      config_.vocab = static_cast<int>(embedding->shape[0]);
     add_keys();
     for (auto& value : tokenizer_keys(folder_.path(), config_.vocab)) source_.values.push_back(std::move(value));
     return std::move(source_);
@@ -75,13 +78,16 @@ class FolderReader {
         found = found || std::string_view(suffix) == ".weight";
       }
     }
-    NIBBLE_CHECK(found || optional, folder_.path(), ": no tensor for ", gguf, " (", name.paths, "): only unquantised folders can be written as GGUF");
+    NIBBLE_CHECK(found || optional, folder_.path(), ": no tensor for ", gguf, " (", name.paths,
+                 "): only unquantised folders can be written as GGUF");
   }
 
-  void add_tensor(std::string_view name, std::string gguf, std::string weight, const StoredTensor& tensor, std::string_view pieces) {
+  void add_tensor(std::string_view name, std::string gguf, std::string weight, const StoredTensor& tensor,
+                  std::string_view pieces) {
     const std::string where = folder_.where(tensor);
     NIBBLE_CHECK(pieces.empty() || pieces == "plus_one", where, ": pieces '", pieces, "' can't be written as GGUF");
-    NIBBLE_CHECK(tensor.coded == nullptr, where, ": expected floats, found type ", tensor.type_name(), ": quantised folders can't be written as GGUF");
+    NIBBLE_CHECK(tensor.coded == nullptr, where, ": expected floats, found type ", tensor.type_name(),
+                 ": quantised folders can't be written as GGUF");
     const bool reordered = kind_.reordered && (name == "q" || name == "k");
     auto part = std::make_shared<WeightPart>();
     part->tensor = &tensor;
@@ -96,9 +102,13 @@ class FolderReader {
     if (part->slice.vector()) {
       out.exact = quant::find_block_type(0);
       out.read = [part, data](int64_t, int64_t, float* to) { read_vector(*part, data, to); };
-      out.copy = [part, data](std::span<std::byte> to) { read_vector(*part, data, reinterpret_cast<float*>(to.data())); };
+      out.copy = [part, data](std::span<std::byte> to) {
+        read_vector(*part, data, reinterpret_cast<float*>(to.data()));
+      };
     } else {
-      out.role = name == "embedding" ? SourceTensor::Role::embedding : name == "output" ? SourceTensor::Role::output : SourceTensor::Role::matrix;
+      out.role = name == "embedding" ? SourceTensor::Role::embedding
+                 : name == "output"  ? SourceTensor::Role::output
+                                     : SourceTensor::Role::matrix;
       out.weight = std::move(weight);
       const bool floats = tensor.type == nullptr;
       out.exact = floats ? quant::find_block_type(0) : tensor.type;
@@ -117,7 +127,9 @@ class FolderReader {
     source_.tensors.push_back(std::move(out));
   }
 
-  void set(std::string_view key, GgufValue value) { source_.values.emplace_back(message(kind_.gguf, ".", key), std::move(value)); }
+  void set(std::string_view key, GgufValue value) {
+    source_.values.emplace_back(message(kind_.gguf, ".", key), std::move(value));
+  }
   void set(std::string_view key, int number) { set(key, gguf_value(static_cast<uint32_t>(number))); }
 
   void add_keys() {
@@ -151,7 +163,8 @@ class FolderReader {
     switch (scaling.type) {
       case RopeScaling::Type::none: return;
       case RopeScaling::Type::llama3: return add_rope_factors();
-      case RopeScaling::Type::longrope: fail(folder_.path(), ": rope scaling of type longrope can't be written as GGUF");
+      case RopeScaling::Type::longrope:
+        fail(folder_.path(), ": rope scaling of type longrope can't be written as GGUF");
       case RopeScaling::Type::linear:
       case RopeScaling::Type::yarn: break;
     }

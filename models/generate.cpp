@@ -126,7 +126,8 @@ std::span<const float> Session::run_step(int32_t token, std::span<const int32_t>
 }
 
 GenerateResult Session::generate(std::span<const int32_t> prompt, const GenerateOptions& options,
-                                 const std::function<bool(std::string_view)>& on_text, const std::atomic<bool>* cancel) {
+                                 const std::function<bool(std::string_view)>& on_text,
+                                 const std::atomic<bool>* cancel) {
   NIBBLE_CHECK(!prompt.empty(), "the prompt has no tokens");
   NIBBLE_CHECK(static_cast<int64_t>(prompt.size()) <= engine_.context(), "the prompt has ", prompt.size(),
                " tokens, the context only ", engine_.context());
@@ -152,7 +153,8 @@ GenerateResult Session::generate(std::span<const int32_t> prompt, const Generate
   const auto next = [&](std::span<const float> row) -> std::optional<StopReason> {
     if (cancelled(cancel)) return StopReason::cancelled;
     const int32_t token = sampler.sample(row.first(tokens));
-    const bool ends = tokenizer->is_end(token) || std::count(options.end_tokens.begin(), options.end_tokens.end(), token) > 0;
+    const bool ends =
+        tokenizer->is_end(token) || std::count(options.end_tokens.begin(), options.end_tokens.end(), token) > 0;
     if (ends && !options.ignore_eos) return StopReason::end_token;
     accept(token);
     result.tokens.push_back(token);

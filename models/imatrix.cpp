@@ -35,7 +35,8 @@ class OldReader {
         value /= static_cast<float>(runs > 0 ? runs : 1);
         NIBBLE_CHECK(std::isfinite(value) && value >= 0, path_, ": a mean square of ", printable(name), " is ", value);
       }
-      NIBBLE_CHECK(out.squares.emplace(name, std::move(values)).second, path_, ": tensor ", printable(name), " is there twice");
+      NIBBLE_CHECK(out.squares.emplace(name, std::move(values)).second, path_, ": tensor ", printable(name),
+                   " is there twice");
     }
     // later versions say how many chunks there were, and of which text
     if (bytes_.size() >= at_ + 4) out.chunks = number("chunks", 0, INT32_MAX);
@@ -51,7 +52,8 @@ class OldReader {
   uint32_t number(const char* what, uint32_t low, uint32_t high) {
     uint32_t value;
     std::memcpy(&value, take(sizeof value), sizeof value);
-    NIBBLE_CHECK(value >= low && value <= high, path_, ": not an importance matrix: ", value, " ", what, " at byte ", at_ - 4);
+    NIBBLE_CHECK(value >= low && value <= high, path_, ": not an importance matrix: ", value, " ", what, " at byte ",
+                 at_ - 4);
     return value;
   }
 
@@ -61,7 +63,8 @@ class OldReader {
 };
 
 std::vector<float> floats(const Gguf& gguf, const GgufTensor& tensor) {
-  NIBBLE_CHECK(tensor.type_name() == "f32", gguf.path(), ": tensor ", printable(tensor.name), ": expected f32, found ", tensor.type_name());
+  NIBBLE_CHECK(tensor.type_name() == "f32", gguf.path(), ": tensor ", printable(tensor.name), ": expected f32, found ",
+               tensor.type_name());
   std::vector<float> values(static_cast<size_t>(tensor.shape.elements()));
   std::memcpy(values.data(), gguf.bytes(tensor).data(), values.size() * sizeof(float));
   return values;
@@ -85,14 +88,16 @@ Imatrix read_gguf(const std::string& path) {
     NIBBLE_CHECK(counts != nullptr, path, ": no tensor ", printable(name), counts_ending);
     std::vector<float> values = floats(gguf, tensor);
     const std::vector<float> runs = floats(gguf, *counts);
-    NIBBLE_CHECK(values.size() % runs.size() == 0, path, ": ", runs.size(), " counts for ", values.size(), " sums of ", printable(name));
+    NIBBLE_CHECK(values.size() % runs.size() == 0, path, ": ", runs.size(), " counts for ", values.size(), " sums of ",
+                 printable(name));
     for (const float count : runs)
       NIBBLE_CHECK(std::isfinite(count) && count >= 0, path, ": a count of ", printable(name), " is ", count);
     const size_t each = values.size() / runs.size();
     for (size_t i = 0; i < values.size(); ++i) {
       // experts that were never chosen have no inputs
       values[i] = runs[i / each] > 0 ? values[i] / runs[i / each] : 1.0f;
-      NIBBLE_CHECK(std::isfinite(values[i]) && values[i] >= 0, path, ": a mean square of ", printable(name), " is ", values[i]);
+      NIBBLE_CHECK(std::isfinite(values[i]) && values[i] >= 0, path, ": a mean square of ", printable(name), " is ",
+                   values[i]);
     }
     out.squares.emplace(name, std::move(values));
   }
@@ -101,9 +106,9 @@ Imatrix read_gguf(const std::string& path) {
 }
 
 GgufOutput float_tensor(std::string name, Shape shape, std::vector<float> values) {
-  return {std::move(name), std::move(shape), quant::find_block_type(0), [values = std::move(values)](std::span<std::byte> out) {
-            std::memcpy(out.data(), values.data(), out.size());
-          }};
+  return {
+      std::move(name), std::move(shape), quant::find_block_type(0),
+      [values = std::move(values)](std::span<std::byte> out) { std::memcpy(out.data(), values.data(), out.size()); }};
 }
 
 }  // namespace
@@ -125,13 +130,15 @@ void Imatrix::write(const std::string& path) const {
   for (const auto& [name, means] : squares) {
     std::vector<float> sums = means;
     for (float& sum : sums) sum *= count;
-    tensors.push_back(float_tensor(name + std::string(sums_ending), {1, static_cast<int64_t>(means.size())}, std::move(sums)));
+    tensors.push_back(
+        float_tensor(name + std::string(sums_ending), {1, static_cast<int64_t>(means.size())}, std::move(sums)));
     tensors.push_back(float_tensor(name + std::string(counts_ending), {1, 1}, {count}));
   }
   write_gguf(path, values, tensors);
 }
 
-Imatrix make_imatrix(const Calibration& calibration, const ModelSource& model, const CalibrateOptions& options, int chunks) {
+Imatrix make_imatrix(const Calibration& calibration, const ModelSource& model, const CalibrateOptions& options,
+                     int chunks) {
   Imatrix out;
   out.chunks = static_cast<uint32_t>(chunks);
   out.chunk_tokens = static_cast<uint32_t>(options.context);
@@ -152,7 +159,8 @@ Calibration use_imatrix(const Imatrix& imatrix, const ModelSource& model) {
     const auto found = imatrix.squares.find(tensor.name);
     if (found == imatrix.squares.end() || tensor.weight.empty() || tensor.shape.rank() != 2) continue;
     check_imatrix_inputs(tensor.name, found->second.size(), tensor.shape[-1]);
-    out[tensor.weight] = std::make_shared<quant::InputStatistics>(quant::InputStatistics{.squares = found->second, .feedback = {}, .order = {}});
+    out[tensor.weight] = std::make_shared<quant::InputStatistics>(
+        quant::InputStatistics{.squares = found->second, .feedback = {}, .order = {}});
   }
   NIBBLE_CHECK(!out.empty(), "importance matrix: none of its tensors is one of the model's");
   return out;

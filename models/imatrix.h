@@ -27,7 +27,8 @@ struct Imatrix {
 /// Throws Error unless a matrix has as many inputs as the file says.
 void check_imatrix_inputs(const std::string& tensor, size_t found, int64_t expected);
 /// Of the model's own run on a text.
-Imatrix make_imatrix(const Calibration& calibration, const ModelSource& model, const CalibrateOptions& options, int chunks);
+Imatrix make_imatrix(const Calibration& calibration, const ModelSource& model, const CalibrateOptions& options,
+                     int chunks);
 /// Throws Error when it is another model's: no tensor of this one is in it, or one has other sizes.
 Calibration use_imatrix(const Imatrix& imatrix, const ModelSource& model);
 

@@ -92,8 +92,8 @@ void KvCache::copy_page(int32_t from, int32_t to) {
   for (const auto& [desc, buffers] : {std::pair{&k_desc_, &k_}, {&v_desc_, &v_}}) {
     const size_t page_bytes = bytes(*desc) / static_cast<size_t>(pages_);
     for (Buffer& buffer : *buffers)
-      std::memcpy(buffer.data() + static_cast<size_t>(to) * page_bytes, buffer.data() + static_cast<size_t>(from) * page_bytes,
-                  page_bytes);
+      std::memcpy(buffer.data() + static_cast<size_t>(to) * page_bytes,
+                  buffer.data() + static_cast<size_t>(from) * page_bytes, page_bytes);
   }
 }
 

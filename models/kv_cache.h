@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Pages of 32 tokens of keys and values (docs/ops.md, "Attention"), or of the latent vectors they are made of, in f32, f16,
-// bf16 or i8, preallocated for all layers and shared between sequences that begin alike (reference counts).
+// Pages of 32 tokens of keys and values (docs/ops.md, "Attention"), or of the latent vectors they are made of, in f32,
+// f16, bf16 or i8, preallocated for all layers and shared between sequences that begin alike (reference counts).
 #pragma once
 
 #include <cstdint>
@@ -43,8 +43,8 @@ class KvCache {
   void reserve(int sequence, int64_t tokens);
   /// Forgets positions from `tokens` on.
   void truncate(int sequence, int64_t tokens);
-  /// What the positions of a sequence mean, where the model has a PrefixRule: `tokens` of them see each other; those behind
-  /// have the position `mark`. Kept by share(), forgotten when truncate() or share() cut into it.
+  /// What the positions of a sequence mean, where the model has a PrefixRule: `tokens` of them see each other; those
+  /// behind have the position `mark`. Kept by share(), forgotten when truncate() or share() cut into it.
   struct Prefix {
     int64_t tokens = 0;  ///< 0: nothing is known
     int32_t mark = 0;

@@ -21,7 +21,8 @@ namespace {
 
 /// GGUF files of other things than models.
 void check_is_model(const Metadata& metadata) {
-  const std::string type = metadata.source() == Metadata::Source::gguf ? metadata.get_string("general.type", "model") : "model";
+  const std::string type =
+      metadata.source() == Metadata::Source::gguf ? metadata.get_string("general.type", "model") : "model";
   for (const char* other : {"adapter", "imatrix", "mmproj"})
     NIBBLE_CHECK(type != other, metadata.file(), ": key 'general.type': expected a model, found '", type, "'");
 }
@@ -31,8 +32,8 @@ const Arch& wanted_arch(const Metadata& metadata, const std::string& wanted) {
   const Arch& found = arch_of(metadata);
   if (wanted.empty()) return found;
   const Arch& arch = find_arch(wanted);
-  NIBBLE_CHECK(&arch == &found || arch.base == found.name, metadata.file(), ": ", architecture_key(metadata), ": expected ", arch.name,
-               ", found '", metadata.need_string(architecture_key(metadata)), "'");
+  NIBBLE_CHECK(&arch == &found || arch.base == found.name, metadata.file(), ": ", architecture_key(metadata),
+               ": expected ", arch.name, ", found '", metadata.need_string(architecture_key(metadata)), "'");
   return arch;
 }
 
@@ -45,7 +46,8 @@ int embedding_rows(const Checkpoint& checkpoint, const Arch& arch) {
       const size_t bar = paths.find('|');
       if (const StoredTensor* tensor = checkpoint.tensor(std::string(paths.substr(0, bar)) + ".weight")) {
         const int64_t rows = tensor->shape[0];
-        NIBBLE_CHECK(rows <= max_vocab, checkpoint.where(*tensor), ": expected at most ", max_vocab, " rows, found ", rows);
+        NIBBLE_CHECK(rows <= max_vocab, checkpoint.where(*tensor), ": expected at most ", max_vocab, " rows, found ",
+                     rows);
         return static_cast<int>(rows);
       }
       paths.remove_prefix(bar == std::string_view::npos ? paths.size() : bar + 1);
@@ -58,8 +60,8 @@ void check_vocabulary(const Checkpoint& checkpoint, const Config& config, const 
   if (tokenizer == nullptr) return;
   // folders pad the matrix to a round number of rows
   const bool padded = checkpoint.folder() != nullptr && tokenizer->vocab() < config.vocab;
-  NIBBLE_CHECK(padded || tokenizer->vocab() == config.vocab, checkpoint.path(), ": the vocabulary has ", tokenizer->vocab(),
-               " tokens, the embedding matrix ", config.vocab, " rows");
+  NIBBLE_CHECK(padded || tokenizer->vocab() == config.vocab, checkpoint.path(), ": the vocabulary has ",
+               tokenizer->vocab(), " tokens, the embedding matrix ", config.vocab, " rows");
 }
 
 std::shared_ptr<const Tokenizer> load_tokenizer(const Checkpoint& checkpoint) {
@@ -67,7 +69,8 @@ std::shared_ptr<const Tokenizer> load_tokenizer(const Checkpoint& checkpoint) {
   return Tokenizer::load_folder(checkpoint.path()).tokenizer;
 }
 
-/// Sizes that speed is judged by, and the format that most weights of the blocks are in: the file's, or that of `quant`.
+/// Sizes that speed is judged by, and the format that most weights of the blocks are in: the file's, or that of
+/// `quant`.
 void measure(Model& model, const Checkpoint& checkpoint, const std::string& quant) {
   std::map<std::string_view, int64_t> elements;
   for (const StoredTensor& tensor : checkpoint.tensors()) {
@@ -137,7 +140,8 @@ std::shared_ptr<const Model> Model::load(const std::string& path, const LoadOpti
   model->arch = &wanted_arch(metadata, options.arch);
   model->name = metadata.get_string("general.name", file_name(checkpoint.path()));
   const HfFolder* folder = checkpoint.folder();
-  model->chat_template = folder != nullptr ? folder->chat_template() : metadata.get_string("tokenizer.chat_template", "");
+  model->chat_template =
+      folder != nullptr ? folder->chat_template() : metadata.get_string("tokenizer.chat_template", "");
   model->file_bytes = checkpoint.file_bytes();
   model->config = run_definition(*model->arch, path, [&] { return model->arch->config(metadata); });
   if (model->config.vocab == 0) model->config.vocab = embedding_rows(checkpoint, *model->arch);
@@ -148,7 +152,8 @@ std::shared_ptr<const Model> Model::load(const std::string& path, const LoadOpti
   std::optional<PackedCache> cache;
   if (!options.packed_cache.empty()) cache.emplace(options.packed_cache, options.note);
   model->weights = run_definition(*model->arch, path, [&] {
-    return Weights::load(checkpoint, *model->arch, model->config, pool, options.progress, quantize, cache ? &*cache : nullptr);
+    return Weights::load(checkpoint, *model->arch, model->config, pool, options.progress, quantize,
+                         cache ? &*cache : nullptr);
   });
   measure(*model, checkpoint, options.quant);
   return model;

@@ -39,7 +39,8 @@ std::map<std::string, Use> find_uses(const Checkpoint& file, const Arch& arch, i
         path.erase(std::min(path.size(), path.find('#')));
         if (const size_t at = path.find("{}"); at != std::string::npos) path.replace(at, 2, std::to_string(layer));
         const std::string weight = (layered ? message("blk.", layer, ".") : "") + std::string(name.name) + ".weight";
-        if (file.tensor(path + ".weight") != nullptr) uses.try_emplace(path + ".weight", Use{role_of(name.name), weight});
+        if (file.tensor(path + ".weight") != nullptr)
+          uses.try_emplace(path + ".weight", Use{role_of(name.name), weight});
         more = bar != std::string_view::npos;
         if (more) paths.remove_prefix(bar + 1);
       }
@@ -67,7 +68,8 @@ SourceTensor source_of(const Checkpoint& file, const StoredTensor& tensor, const
     to_floats(tensor, file.bytes(tensor).data() + static_cast<uint64_t>(row) * row_bytes, rows * k, to);
   };
   out.copy = [&file, &tensor, floats](std::span<std::byte> to) {
-    if (floats) return to_floats(tensor, file.bytes(tensor).data(), tensor.shape.elements(), reinterpret_cast<float*>(to.data()));
+    if (floats)
+      return to_floats(tensor, file.bytes(tensor).data(), tensor.shape.elements(), reinterpret_cast<float*>(to.data()));
     std::memcpy(to.data(), file.bytes(tensor).data(), to.size());
   };
   out.release = [&file, &tensor] { file.file(tensor).release(tensor.offset, tensor.bytes); };

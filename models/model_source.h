@@ -37,7 +37,8 @@ struct ModelSource {
   std::vector<SourceTensor> tensors;
 };
 
-/// Keys and tensors of a GGUF file, in its order; without the keys that say how it is split. The checkpoint must live on.
+/// Keys and tensors of a GGUF file, in its order; without the keys that say how it is split. The checkpoint must live
+/// on.
 ModelSource gguf_source(const Checkpoint& file);
 
 /// A Hugging Face folder as a GGUF file: names, keys and order of rows are those that llama.cpp reads. Throws Error for

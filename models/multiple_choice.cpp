@@ -40,8 +40,8 @@ ChoiceResult with_interval(int tasks, int correct) {
 std::vector<ChoiceTask> read_hellaswag(std::string_view text, const std::string& file) {
   constexpr size_t lines_per_task = 6;
   const std::vector<std::string_view> lines = lines_of(text);
-  NIBBLE_CHECK(!lines.empty() && lines.size() % lines_per_task == 0, file, ": expected ", lines_per_task, " lines for each task, found ",
-               lines.size(), " in all");
+  NIBBLE_CHECK(!lines.empty() && lines.size() % lines_per_task == 0, file, ": expected ", lines_per_task,
+               " lines for each task, found ", lines.size(), " in all");
   std::vector<ChoiceTask> tasks;
   for (size_t at = 0; at < lines.size(); at += lines_per_task) {
     const std::string_view number = lines[at + 1];
@@ -108,8 +108,8 @@ std::vector<double> score_endings(Engine& engine, const ChoiceTask& task, int nu
     longest = std::max(longest, text.size());
   }
   NIBBLE_CHECK(prefix >= 1, "task ", number, ": its endings have no token of the context in common");
-  NIBBLE_CHECK(longest <= static_cast<size_t>(engine.context()), "task ", number, " has ", longest, " tokens; the context is ",
-               engine.context());
+  NIBBLE_CHECK(longest <= static_cast<size_t>(engine.context()), "task ", number, " has ", longest,
+               " tokens; the context is ", engine.context());
   std::vector<Row> rows;
   for (size_t i = 0; i < prefix; ++i) rows.push_back({texts[0][i], static_cast<int32_t>(i), 0, i + 1 == prefix});
   const std::span<const float> before = engine.run(rows);

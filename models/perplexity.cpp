@@ -115,7 +115,8 @@ PerplexityResult perplexity(Engine& engine, std::span<const int32_t> tokens, int
   PerplexityResult result;
   Sums sums;
   for (int chunk = 0; chunk < shape.chunks; ++chunk) {
-    runner.run(tokens.subspan(static_cast<size_t>(chunk) * size, size), [&](size_t i, std::span<const float> logits, int32_t token) {
+    runner.run(tokens.subspan(static_cast<size_t>(chunk) * size, size), [&](size_t i, std::span<const float> logits,
+                                                                            int32_t token) {
       const double log_sum = log_sum_exp(logits);
       nll[i] = log_sum - double{logits[token]};
       if (writer) encode_log_probs(logits, log_sum, std::span(saved).subspan(i * shape.row_bytes(), shape.row_bytes()));
@@ -123,7 +124,11 @@ PerplexityResult perplexity(Engine& engine, std::span<const int32_t> tokens, int
     if (writer) writer->write(saved);
     for (double value : nll) sums.add(value);
     const Estimate estimate = exp_of(sums.mean());
-    result = {.chunks = chunk + 1, .scored = sums.count, .nll = sums.sum, .perplexity = estimate.value, .standard_error = estimate.error};
+    result = {.chunks = chunk + 1,
+              .scored = sums.count,
+              .nll = sums.sum,
+              .perplexity = estimate.value,
+              .standard_error = estimate.error};
     if (on_chunk) on_chunk(result.chunks, result.perplexity);
   }
   if (writer) writer->finish();
@@ -133,8 +138,9 @@ PerplexityResult perplexity(Engine& engine, std::span<const int32_t> tokens, int
 DivergenceResult compare_logits(Engine& engine, const LogitsFile& base, int chunks,
                                 const std::function<void(int, double, double)>& on_chunk) {
   LogitsShape shape = base.shape();
-  NIBBLE_CHECK(shape.vocab == engine.model().config.vocab, "log-probabilities to compare with: expected a vocabulary of ",
-               engine.model().config.vocab, " tokens, found ", shape.vocab);
+  NIBBLE_CHECK(shape.vocab == engine.model().config.vocab,
+               "log-probabilities to compare with: expected a vocabulary of ", engine.model().config.vocab,
+               " tokens, found ", shape.vocab);
   NIBBLE_CHECK(shape.context <= engine.context(), "log-probabilities to compare with: expected a context of at most ",
                engine.context(), " tokens, found ", shape.context);
   if (chunks > 0) shape.chunks = std::min(shape.chunks, chunks);
@@ -144,8 +150,8 @@ DivergenceResult compare_logits(Engine& engine, const LogitsFile& base, int chun
   DivergenceResult result;
   for (int chunk = 0; chunk < shape.chunks; ++chunk) {
     for (const int32_t token : base.tokens(chunk))
-      NIBBLE_CHECK(token >= 0 && token < shape.vocab, "log-probabilities to compare with: token ", token, " of chunk ", chunk,
-                   " is not in the vocabulary of ", shape.vocab);
+      NIBBLE_CHECK(token >= 0 && token < shape.vocab, "log-probabilities to compare with: token ", token, " of chunk ",
+                   chunk, " is not in the vocabulary of ", shape.vocab);
     runner.run(base.tokens(chunk), [&](size_t i, std::span<const float> logits, int32_t token) {
       rows[i] = compare_row(logits, base.row(chunk, static_cast<int>(i)), token);
     });

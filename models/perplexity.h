@@ -41,8 +41,9 @@ struct DivergenceResult {
   std::vector<float> divergences, changes;  ///< of every position, rising
 };
 /// Over the text and chunks of `base`, at most `chunks` of them (0 or less: all). Throws Error for another vocabulary.
-DivergenceResult compare_logits(Engine& engine, const LogitsFile& base, int chunks,
-                                const std::function<void(int chunk, double perplexity, double divergence)>& on_chunk = {});
+DivergenceResult compare_logits(
+    Engine& engine, const LogitsFile& base, int chunks,
+    const std::function<void(int chunk, double perplexity, double divergence)>& on_chunk = {});
 
 /// Between the neighbours in rank, of `sorted` (not empty); share 0 is the lowest, 1 the highest.
 float quantile(std::span<const float> sorted, double share);

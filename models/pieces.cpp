@@ -172,8 +172,8 @@ std::string_view latent_piece(std::string_view pieces) {
 /// "latent_k" or "latent_v" of one head.
 Slice latent(const Shape& shape, std::string_view piece, int64_t head, const Config& config, const std::string& where) {
   const int64_t k = config.head_dim - config.rope_dim, v = config.value_size();
-  NIBBLE_CHECK(shape.rank() == 2 && shape[0] == config.heads * (k + v), where, ", piece '", piece, "': expected a matrix of ",
-               config.heads * (k + v), " rows, found ", to_string(shape));
+  NIBBLE_CHECK(shape.rank() == 2 && shape[0] == config.heads * (k + v), where, ", piece '", piece,
+               "': expected a matrix of ", config.heads * (k + v), " rows, found ", to_string(shape));
   Slice slice;
   if (piece == "latent_k") {
     slice.transposed = slice.whole_lines = true;

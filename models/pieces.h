@@ -2,7 +2,8 @@
 // Pieces: named ways in which one tensor of a file is several weights, or the same weight in another order. An
 // architecture names them behind a path: "transformer.h.{}.attn.c_attn#transpose,q". Several are applied from left to
 // right. They only choose and order rows (blocks of quantised rows stay as they are), but for `transpose`,
-// `plus_one` and `unit_head`, which need elements that are not quantised, and `latent_k`, which makes floats of them. A bias goes through the same pieces as its weight.
+// `plus_one` and `unit_head`, which need elements that are not quantised, and `latent_k`, which makes floats of them. A
+// bias goes through the same pieces as its weight.
 //
 //   q k v                      of rows [q; k; v]: heads, kv_heads and kv_heads times head_dim
 //   group_q group_k group_v    of kv_heads groups of rows [q heads of the group, k, v]; with kv_heads == heads that is
@@ -41,7 +42,8 @@ struct RowRun {
 
 /// What one weight takes of a file's tensor. With `first` the element where a 2-d (or 1-d) tensor begins:
 ///   not transposed: it is (n, columns), and the weight's rows are the rows of `runs`, one after the other;
-///   transposed:     it is (columns, n), and the weight's rows are those columns; with `whole_lines` the n elements of a
+///   transposed:     it is (columns, n), and the weight's rows are those columns; with `whole_lines` the n elements of
+///   a
 ///                   line are whole blocks, and may be quantised.
 /// A vector has columns == 0, its elements are the rows.
 struct Slice {
@@ -63,8 +65,8 @@ struct Slice {
 bool has_experts(std::string_view pieces);
 /// Number of weights that `pieces` ("experts,transpose") make of a tensor: the experts, or heads, or 1.
 int64_t slice_count(const Shape& shape, std::string_view pieces, const Config& config, const std::string& where);
-/// Applies the pieces to a tensor of one, two or (with "experts") three dimensions, for one expert or head. `where` begins error messages. Throws
-/// Error for unknown pieces and shapes that don't fit the config.
+/// Applies the pieces to a tensor of one, two or (with "experts") three dimensions, for one expert or head. `where`
+/// begins error messages. Throws Error for unknown pieces and shapes that don't fit the config.
 Slice make_slice(const Shape& shape, std::string_view pieces, int64_t expert, const Config& config,
                  const std::string& where);
 

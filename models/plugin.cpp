@@ -36,11 +36,12 @@ void check_abi(const std::string& path, const PluginAbi& theirs) {
   const PluginAbi ours;
   const size_t length = strnlen(theirs.version, sizeof(theirs.version));
   const std::string_view version(theirs.version, length);
-  NIBBLE_CHECK(version == NIBBLE_VERSION, "plugin ", path, ": expected one built for nibble " NIBBLE_VERSION ", found one for ",
-               printable(version));
+  NIBBLE_CHECK(version == NIBBLE_VERSION, "plugin ", path,
+               ": expected one built for nibble " NIBBLE_VERSION ", found one for ", printable(version));
   NIBBLE_CHECK(theirs.bytes == ours.bytes && std::memcmp(&theirs, &ours, sizeof(ours)) == 0, "plugin ", path,
                ": its structures have other sizes than ours (Arch: expected ", ours.arch_bytes, " bytes, found ",
-               theirs.bytes == ours.bytes ? theirs.arch_bytes : 0, "): built with other headers, another compiler or other options");
+               theirs.bytes == ours.bytes ? theirs.arch_bytes : 0,
+               "): built with other headers, another compiler or other options");
 }
 
 Arch call(const std::string& path, Arch (*arch)()) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Architectures in shared objects, added while the program runs (docs/add-a-model.md). The plugin's source ends in
 // NIBBLE_ARCH_PLUGIN(my_arch), where `Arch my_arch()` is what a file of models/arch/ defines. It is linked with
-// nibble::plugin only, which brings headers and no library: what it calls, it finds in the program that loads it, so that
-// there is one list of architectures and one of kernels. That program exports its symbols (CMake: ENABLE_EXPORTS).
+// nibble::plugin only, which brings headers and no library: what it calls, it finds in the program that loads it, so
+// that there is one list of architectures and one of kernels. That program exports its symbols (CMake: ENABLE_EXPORTS).
 #pragma once
 
 #include <cstdint>
@@ -30,9 +30,9 @@ struct ArchPlugin {
   Arch (*arch)() = nullptr;
 };
 
-/// Loads the plugin and adds its architecture; it stays until the process ends. Throws Error naming the file when it cannot be
-/// loaded, is no plugin, was built for another version or by an unlike compiler, throws, or when add_arch refuses.
-/// Not while other threads use the architectures.
+/// Loads the plugin and adds its architecture; it stays until the process ends. Throws Error naming the file when it
+/// cannot be loaded, is no plugin, was built for another version or by an unlike compiler, throws, or when add_arch
+/// refuses. Not while other threads use the architectures.
 const Arch& load_arch_plugin(const std::string& path);
 
 }  // namespace nibble::models

@@ -45,7 +45,8 @@ const BlockType* narrower(const BlockType& type, int64_t k) {
 const BlockType* fitting(const BlockType* type, int64_t k) {
   if (type != nullptr && quant::is_row_type(*type)) return quant::row_blocks(*type, k);
   while (type != nullptr && k % type->block_elements != 0) {
-    const auto next = std::find_if(std::begin(smaller_blocks), std::end(smaller_blocks), [&](const auto& pair) { return pair.first == type->name; });
+    const auto next = std::find_if(std::begin(smaller_blocks), std::end(smaller_blocks),
+                                   [&](const auto& pair) { return pair.first == type->name; });
     type = next != std::end(smaller_blocks) ? &find_quantize_type(next->second) : narrower(*type, k);
   }
   return type;
@@ -60,8 +61,11 @@ Target choose(const SourceTensor& tensor, const QuantizeOptions& options, const 
   if (tensor.role == Role::other) return {};
   if (const auto found = chosen.types.find(tensor.name); found != chosen.types.end())
     return {found->second == tensor.exact ? nullptr : found->second};
-  const auto rule = std::find_if(options.rules.begin(), options.rules.end(), [&](const TypeRule& r) { return r.matches(tensor.name); });
-  const BlockType* type = tensor.role == Role::embedding ? options.embedding : tensor.role == Role::output ? options.output : options.matrices;
+  const auto rule = std::find_if(options.rules.begin(), options.rules.end(),
+                                 [&](const TypeRule& r) { return r.matches(tensor.name); });
+  const BlockType* type = tensor.role == Role::embedding ? options.embedding
+                          : tensor.role == Role::output  ? options.output
+                                                         : options.matrices;
   if (rule != options.rules.end()) type = rule->type;
   else if (options.automatic)
     return {};
@@ -90,7 +94,8 @@ QuantizeReport make_plan(const ModelSource& source, const QuantizeOptions& optio
     report.tensors.push_back(std::move(planned));
   }
   for (const TypeRule& rule : options.rules) {
-    const bool used = std::any_of(source.tensors.begin(), source.tensors.end(), [&](const SourceTensor& t) { return rule.matches(t.name); });
+    const bool used = std::any_of(source.tensors.begin(), source.tensors.end(),
+                                  [&](const SourceTensor& t) { return rule.matches(t.name); });
     NIBBLE_CHECK(used, "no tensor of the model matches '", rule.pattern, "'");
   }
   return report;
@@ -103,7 +108,7 @@ ModelSource open_source(const Checkpoint& checkpoint) {
 /// What llama.cpp calls a file by the type of most of its matrices; nullptr where it has no name for it.
 const uint32_t* file_type(const BlockType& type) {
   static constexpr std::pair<std::string_view, uint32_t> names[] = {
-      {"f32", 0},   {"f16", 1},   {"q4_0", 2},  {"q4_1", 3},   {"q8_0", 7},   {"q5_0", 8},    {"q5_1", 9},    {"q2_k", 10},
+      {"f32", 0},   {"f16", 1},   {"q4_0", 2},  {"q4_1", 3},  {"q8_0", 7},    {"q5_0", 8},    {"q5_1", 9}, {"q2_k", 10},
       {"q3_k", 12}, {"q4_k", 15}, {"q5_k", 17}, {"q6_k", 18}, {"iq4_nl", 25}, {"iq4_xs", 30}, {"bf16", 32}};
   for (const auto& [name, number] : names)
     if (name == type.name) return &number;
@@ -125,7 +130,8 @@ std::vector<std::pair<std::string, GgufValue>> output_values(const ModelSource& 
   std::map<const BlockType*, int64_t> weights;
   for (const PlannedTensor& tensor : plan.tensors)
     if (tensor.matrix) weights[tensor.to] += tensor.shape.elements();
-  const auto most = std::max_element(weights.begin(), weights.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  const auto most = std::max_element(weights.begin(), weights.end(),
+                                     [](const auto& a, const auto& b) { return a.second < b.second; });
   if (const uint32_t* number = file_type(*most->first)) set(values, "general.file_type", gguf_value(*number));
   else std::erase_if(values, [](const auto& v) { return v.first == "general.file_type"; });
   set(values, "general.quantization_version", gguf_value(uint32_t{2}));
@@ -137,7 +143,8 @@ class FileQuantizer {
   FileQuantizer(const QuantizeOptions& options, const QuantizeStep& step)
       : options_(options), step_(step), pool_(options.threads > 0 ? options.threads : default_threads()) {}
 
-  QuantizeReport write(const std::string& to, const ModelSource& source, const Calibration& calibration, const ChosenTypes& chosen) {
+  QuantizeReport write(const std::string& to, const ModelSource& source, const Calibration& calibration,
+                       const ChosenTypes& chosen) {
     report_ = make_plan(source, options_, chosen);
     std::vector<GgufOutput> tensors;
     for (size_t i = 0; i < source.tensors.size(); ++i) {
@@ -195,7 +202,8 @@ class FileQuantizer {
     });
   }
 
-  void quantize_row(const BlockType& type, const float* values, int64_t k, const quant::InputStatistics& inputs, std::byte* blocks) const {
+  void quantize_row(const BlockType& type, const float* values, int64_t k, const quant::InputStatistics& inputs,
+                    std::byte* blocks) const {
     // plain rounding is the reference quantiser's where there is one
     const bool fit = quant::can_fit(type) && (options_.search || type.encode == nullptr);
     if (fit) {
@@ -236,9 +244,12 @@ struct Prepared {
 };
 
 /// Runs the model where that is asked for.
-Prepared prepare(const std::string& from, const QuantizeOptions& options, const ModelSource& source, const QuantizeStep& step) {
-  NIBBLE_CHECK(options.calibration.empty() || options.importance.empty(), "both a text and an importance matrix to calibrate with");
-  NIBBLE_CHECK(!options.automatic || !options.calibration.empty(), "types to be chosen by measuring: expected a text to calibrate with");
+Prepared prepare(const std::string& from, const QuantizeOptions& options, const ModelSource& source,
+                 const QuantizeStep& step) {
+  NIBBLE_CHECK(options.calibration.empty() || options.importance.empty(),
+               "both a text and an importance matrix to calibrate with");
+  NIBBLE_CHECK(!options.automatic || !options.calibration.empty(),
+               "types to be chosen by measuring: expected a text to calibrate with");
   if (!options.importance.empty()) return {use_imatrix(Imatrix::read(options.importance), source), {}};
   if (options.calibration.empty()) return {};
   TextCalibration text =
@@ -253,7 +264,8 @@ Prepared prepare(const std::string& from, const QuantizeOptions& options, const 
 
 bool wildcard(std::string_view pattern, std::string_view text) {
   if (pattern.empty()) return text.empty();
-  if (pattern[0] != '*') return !text.empty() && (pattern[0] == '?' || pattern[0] == text[0]) && wildcard(pattern.substr(1), text.substr(1));
+  if (pattern[0] != '*')
+    return !text.empty() && (pattern[0] == '?' || pattern[0] == text[0]) && wildcard(pattern.substr(1), text.substr(1));
   for (size_t i = 0; i <= text.size(); ++i)
     if (wildcard(pattern.substr(1), text.substr(i))) return true;
   return false;
@@ -281,8 +293,10 @@ const BlockType& find_quantize_type(std::string_view name) {
 }
 
 std::vector<const BlockType*> usual_candidates(bool native) {
-  constexpr std::string_view common[] = {"q2_k", "q3_k", "iq4_xs", "q4_k", "q5_k", "q6_k", "iq4_nl", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0"};
-  constexpr std::string_view own[] = {"q2z_g32", "q3s_g64", "q3s_g32", "q3z_g64", "q4_g128", "q4_g64", "nf4_g64", "q4z_g64", "q5s_g128", "q5s_g64", "q5z_g64", "q6_g64"};
+  constexpr std::string_view common[] = {"q2_k",   "q3_k", "iq4_xs", "q4_k", "q5_k", "q6_k",
+                                         "iq4_nl", "q4_0", "q4_1",   "q5_0", "q5_1", "q8_0"};
+  constexpr std::string_view own[] = {"q2z_g32", "q3s_g64", "q3s_g32",  "q3z_g64", "q4_g128", "q4_g64",
+                                      "nf4_g64", "q4z_g64", "q5s_g128", "q5s_g64", "q5z_g64", "q6_g64"};
   std::vector<const BlockType*> types;
   for (std::string_view name : common) types.push_back(&find_quantize_type(name));
   for (std::string_view name : own)
@@ -290,7 +304,9 @@ std::vector<const BlockType*> usual_candidates(bool native) {
   return types;
 }
 
-const BlockType* find_type_or_keep(std::string_view name) { return name == "keep" ? nullptr : &find_quantize_type(name); }
+const BlockType* find_type_or_keep(std::string_view name) {
+  return name == "keep" ? nullptr : &find_quantize_type(name);
+}
 
 const BlockType& usual_embedding(const BlockType& matrices) {
   const bool native = quant::find_native_type(matrices.name) == &matrices || quant::is_row_type(matrices);
@@ -300,8 +316,8 @@ const BlockType& usual_embedding(const BlockType& matrices) {
 
 TypeRule parse_type_rule(std::string_view text) {
   const size_t equals = text.rfind('=');
-  NIBBLE_CHECK(equals != std::string_view::npos && equals > 0 && std::count(text.begin(), text.end(), '*') <= 4, "type of tensors '", text,
-               "': expected PATTERN=TYPE with at most four *, as in blk.*.ffn_down=q6_k");
+  NIBBLE_CHECK(equals != std::string_view::npos && equals > 0 && std::count(text.begin(), text.end(), '*') <= 4,
+               "type of tensors '", text, "': expected PATTERN=TYPE with at most four *, as in blk.*.ffn_down=q6_k");
   return {std::string(text.substr(0, equals)), find_type_or_keep(text.substr(equals + 1))};
 }
 
@@ -329,7 +345,8 @@ QuantizeReport plan_quantize(const std::string& from, const QuantizeOptions& opt
 QuantizeReport quantize_file(const std::string& from, const std::string& to, const QuantizeOptions& options,
                              const QuantizeStep& step) {
   std::error_code ignored;
-  NIBBLE_CHECK(!std::filesystem::equivalent(from, to, ignored), to, ": that is the input; expected another file to write");
+  NIBBLE_CHECK(!std::filesystem::equivalent(from, to, ignored), to,
+               ": that is the input; expected another file to write");
   const Checkpoint checkpoint = Checkpoint::open(from);
   const ModelSource source = open_source(checkpoint);
   const Prepared prepared = prepare(from, options, source, step);

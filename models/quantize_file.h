@@ -40,7 +40,7 @@ struct QuantizeOptions {
   int threads = 0;                              ///< 0: default_threads()
   uint64_t split_bytes = 0;                     ///< of tensors in a file at most, if they fit; 0: one file
   std::string calibration;                      ///< a text; "": every input matters alike, no error is fed back
-  std::string importance;                       ///< path of an importance matrix in place of the text (models/imatrix.h)
+  std::string importance;  ///< path of an importance matrix in place of the text (models/imatrix.h)
   CalibrateOptions calibrate;
 };
 

@@ -65,7 +65,8 @@ const Arch& add_arch(Arch arch) {
   own.push_back(arch.name);
   for (std::string_view name : own)
     for (const Arch& other : archs())
-      NIBBLE_CHECK(!answers_to(other, name), "architecture '", arch.name, "': '", name, "' belongs to '", other.name, "' already");
+      NIBBLE_CHECK(!answers_to(other, name), "architecture '", arch.name, "': '", name, "' belongs to '", other.name,
+                   "' already");
   return archs().emplace_back(with_defaults(std::move(arch)));
 }
 

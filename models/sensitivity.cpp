@@ -47,8 +47,12 @@ std::vector<Group> groups_of(const Model& model, int layer_groups) {
 
 class Meter {
  public:
-  Meter(std::shared_ptr<const Model> model, std::span<const int32_t> tokens, const SensitivityOptions& options, int threads)
-      : options_(options), pool_(threads), engine_(std::move(model), {.threads = threads, .context = options.context, .chunk = options.context}), tokens_(tokens) {
+  Meter(std::shared_ptr<const Model> model, std::span<const int32_t> tokens, const SensitivityOptions& options,
+        int threads)
+      : options_(options),
+        pool_(threads),
+        engine_(std::move(model), {.threads = threads, .context = options.context, .chunk = options.context}),
+        tokens_(tokens) {
     const auto context = static_cast<size_t>(options.context);
     chunks_ = static_cast<int>(std::min<size_t>(tokens.size() / context, static_cast<size_t>(options.chunks)));
     NIBBLE_CHECK(chunks_ >= 1, "text to measure with: ", tokens.size(), " tokens, expected at least ", context);
@@ -67,7 +71,8 @@ class Meter {
       std::vector<double> rows(logits.size() / vocab);
       pool_.for_each(static_cast<int64_t>(rows.size()), 4, [&](int64_t begin, int64_t end, const Worker&) {
         for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i)
-          rows[i] = divergence_of(std::span(base_[static_cast<size_t>(chunk)]).subspan(i * vocab, vocab), logits.subspan(i * vocab, vocab));
+          rows[i] = divergence_of(std::span(base_[static_cast<size_t>(chunk)]).subspan(i * vocab, vocab),
+                                  logits.subspan(i * vocab, vocab));
       });
       for (double row : rows) sum += row / static_cast<double>(rows.size() * static_cast<size_t>(chunks_));
     }
@@ -129,7 +134,9 @@ class Rounded {
   ~Rounded() { std::memcpy(tensor_.data, before_.data(), before_.size()); }
 
   double cost() const { return cost_; }
-  static bool can_round(const Weight& weight) { return weight.tensor->desc.format->layout.bits == 0 && weight.tensor->desc.shape[1] % 32 == 0; }
+  static bool can_round(const Weight& weight) {
+    return weight.tensor->desc.format->layout.bits == 0 && weight.tensor->desc.shape[1] % 32 == 0;
+  }
 
  private:
   static constexpr uint32_t q4_0 = 2;
@@ -141,9 +148,11 @@ class Rounded {
 
 }  // namespace
 
-Sensitivity measure_sensitivity(std::shared_ptr<const Model> model, std::span<const int32_t> tokens, const Calibration& calibration,
-                                const SensitivityOptions& options, const std::function<void(int, int)>& on_group) {
-  NIBBLE_CHECK(!model->weights.mapped(), "measuring sensitivity: the weights are mapped from a packed copy, they can't be changed");
+Sensitivity measure_sensitivity(std::shared_ptr<const Model> model, std::span<const int32_t> tokens,
+                                const Calibration& calibration, const SensitivityOptions& options,
+                                const std::function<void(int, int)>& on_group) {
+  NIBBLE_CHECK(!model->weights.mapped(),
+               "measuring sensitivity: the weights are mapped from a packed copy, they can't be changed");
   const std::vector<Group> groups = groups_of(*model, options.layer_groups);
   Meter meter(model, tokens, options, options.threads > 0 ? options.threads : default_threads());
   Sensitivity result;

@@ -20,11 +20,12 @@ struct SensitivityOptions {
 };
 
 /// By the weight's short name in the graph: the divergence of the predictions (nats per token) per unit of what
-/// quant::fit_rows says an error costs. Each group of weights is rounded to four bits in turn, in place; all are as they
-/// were in the end, nobody else may use the model meanwhile. Throws Error when it does not consist of floats in memory of
-/// its own (LoadOptions::floats, no packed copy) or the text is shorter than one context.
+/// quant::fit_rows says an error costs. Each group of weights is rounded to four bits in turn, in place; all are as
+/// they were in the end, nobody else may use the model meanwhile. Throws Error when it does not consist of floats in
+/// memory of its own (LoadOptions::floats, no packed copy) or the text is shorter than one context.
 using Sensitivity = std::map<std::string, double, std::less<>>;
-Sensitivity measure_sensitivity(std::shared_ptr<const Model> model, std::span<const int32_t> tokens, const Calibration& calibration,
-                                const SensitivityOptions& options, const std::function<void(int group, int groups)>& on_group = {});
+Sensitivity measure_sensitivity(std::shared_ptr<const Model> model, std::span<const int32_t> tokens,
+                                const Calibration& calibration, const SensitivityOptions& options,
+                                const std::function<void(int group, int groups)>& on_group = {});
 
 }  // namespace nibble::models

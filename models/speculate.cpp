@@ -72,7 +72,8 @@ void Speculator::accept(int32_t token) {
   match_length_ = 0;
   if (history_.size() < 2) return;
   const auto end = static_cast<int32_t>(history_.size()) - 1;
-  const uint64_t pair = static_cast<uint64_t>(static_cast<uint32_t>(history_[end - 1])) << 32 | static_cast<uint32_t>(token);
+  const uint64_t pair =
+      static_cast<uint64_t>(static_cast<uint32_t>(history_[end - 1])) << 32 | static_cast<uint32_t>(token);
   const auto [at, first] = latest_.try_emplace(pair, end);
   if (first) return;
   previous_[end] = at->second;

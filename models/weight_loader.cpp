@@ -186,7 +186,8 @@ class Loader {
 
 }  // namespace
 
-void load_parts(const Checkpoint& checkpoint, std::vector<PlacedPart> parts, ThreadPool& pool, const Progress& progress) {
+void load_parts(const Checkpoint& checkpoint, std::vector<PlacedPart> parts, ThreadPool& pool,
+                const Progress& progress) {
   std::sort(parts.begin(), parts.end(),
             [](const PlacedPart& a, const PlacedPart& b) { return place(*a.part) < place(*b.part); });
   Loader(checkpoint, std::move(parts), pool, progress).run();

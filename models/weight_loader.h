@@ -18,6 +18,7 @@ struct PlacedPart {
 
 /// Throws Error when a file has changed or cannot be read, or weights are not finite; progress is told by the caller's
 /// thread only.
-void load_parts(const Checkpoint& checkpoint, std::vector<PlacedPart> parts, ThreadPool& pool, const Progress& progress);
+void load_parts(const Checkpoint& checkpoint, std::vector<PlacedPart> parts, ThreadPool& pool,
+                const Progress& progress);
 
 }  // namespace nibble::models

@@ -119,8 +119,8 @@ bool keeps_codes(const StoredTensor& tensor, const QuantFormat& format) {
   return !float_weights(tensor.coded->format->layout) || tensor.coded->format == &format;
 }
 
-void pack_floats(const WeightPart& part, std::vector<float>& floats, const QuantFormat& format, int64_t row, int64_t rows,
-                 std::byte* packed) {
+void pack_floats(const WeightPart& part, std::vector<float>& floats, const QuantFormat& format, int64_t row,
+                 int64_t rows, std::byte* packed) {
   if (part.slice.unit_rows) divide_by_length(floats, part.slice.columns);
   quant::quantize_rows(format, floats.data(), part.slice.rows(), part.slice.columns, row, rows, packed);
 }
@@ -151,8 +151,10 @@ void check_part(const WeightPart& part, const std::string& where) {
   const StoredTensor& tensor = *part.tensor;
   const bool plain = tensor.block_elements() == 1 && tensor.coded == nullptr;
   const bool whole_lines = part.slice.whole_lines && part.scales == nullptr;
-  NIBBLE_CHECK(tensor.coded == nullptr || !part.slice.vector(), where, ": expected a vector of floats, found type ", tensor.type_name());
-  NIBBLE_CHECK(plain || !((part.slice.transposed && !whole_lines) || part.slice.unit_rows), where, ": expected floats, found type ", tensor.type_name());
+  NIBBLE_CHECK(tensor.coded == nullptr || !part.slice.vector(), where, ": expected a vector of floats, found type ",
+               tensor.type_name());
+  NIBBLE_CHECK(plain || !((part.slice.transposed && !whole_lines) || part.slice.unit_rows), where,
+               ": expected floats, found type ", tensor.type_name());
   NIBBLE_CHECK(plain || tensor.shape[-1] % tensor.block_elements() == 0, where, ": expected rows of a multiple of ",
                tensor.block_elements(), " elements, found ", to_string(tensor.shape));
 }
@@ -187,7 +189,8 @@ void read_vector(const WeightPart& part, const std::byte* data, float* out) {
   std::vector<float> all(static_cast<size_t>(part.slice.source_rows));
   const bool plain = tensor.block_elements() == 1;
   if (!plain) all.resize(static_cast<size_t>(tensor.shape.elements()));
-  to_floats(tensor, plain ? data + stored_bytes(tensor, part.slice.first) : data, static_cast<int64_t>(all.size()), all.data());
+  to_floats(tensor, plain ? data + stored_bytes(tensor, part.slice.first) : data, static_cast<int64_t>(all.size()),
+            all.data());
   const float* source = all.data() + (plain ? 0 : part.slice.first);
   for (const RowRun& run : part.slice.runs)
     for (int64_t i = 0; i < run.count; ++i) *out++ = source[run.row + i] + part.slice.add;

@@ -20,7 +20,9 @@ struct WeightPart {
   uint64_t row_bytes() const;   ///< of a row of the weight, in the file
   uint64_t bytes() const;
   /// The rows stand one after the other in the file, so that a range of them is a range of bytes.
-  bool contiguous() const { return tensor->coded == nullptr && scales == nullptr && !slice.transposed && slice.runs.size() == 1; }
+  bool contiguous() const {
+    return tensor->coded == nullptr && scales == nullptr && !slice.transposed && slice.runs.size() == 1;
+  }
   uint64_t offset(int64_t row) const;  ///< in the tensor; of a contiguous part
   /// The format that holds the values exactly.
   const QuantFormat& exact_format() const;
@@ -31,8 +33,8 @@ void check_part(const WeightPart& part, const std::string& where);
 
 /// Rows [row, row + rows) of the weight as floats, (rows, k); unit rows are not divided by their length.
 void read_rows(const WeightPart& part, const std::byte* data, int64_t row, int64_t rows, float* out);
-/// Rows [row, row + rows) of the weight, (n, k) in `format`, from the tensor's bytes. Rows as in quant::pack_rows. Moves
-/// the bits as they are when they are in that format already, else quantises.
+/// Rows [row, row + rows) of the weight, (n, k) in `format`, from the tensor's bytes. Rows as in quant::pack_rows.
+/// Moves the bits as they are when they are in that format already, else quantises.
 void pack_part(const WeightPart& part, const std::byte* data, const QuantFormat& format, int64_t row, int64_t rows,
                std::byte* packed);
 /// The same from the bytes of these rows alone, one after the other as the file has them; not of transposed or coded

@@ -98,8 +98,8 @@ const QuantFormat& common_format(const QuantFormat* found, const WeightPart& par
   if (found == nullptr || found == &mine || part.tensor->coded == nullptr) return mine;
   QuantLayout a = found->layout, b = mine.layout;
   a.zero_point = b.zero_point = ZeroPoint::integer;
-  NIBBLE_CHECK(a == b && found->layout.zero_point != ZeroPoint::minimum && mine.layout.zero_point != ZeroPoint::minimum, where,
-               ": expected weights like the first expert's, ", found->name, ", found ", mine.name);
+  NIBBLE_CHECK(a == b && found->layout.zero_point != ZeroPoint::minimum && mine.layout.zero_point != ZeroPoint::minimum,
+               where, ": expected weights like the first expert's, ", found->name, ", found ", mine.name);
   return quant::format_of(a);
 }
 
@@ -114,7 +114,8 @@ Entry make_entry(const Checkpoint& checkpoint, std::string_view name, const Path
   const QuantFormat* exact = nullptr;
   for (const StoredTensor* tensor : tensors) {
     const std::string where = checkpoint.where(*tensor);
-    NIBBLE_CHECK(tensor->shape.elements() > 0, where, ": expected weights, found the empty shape ", to_string(tensor->shape));
+    NIBBLE_CHECK(tensor->shape.elements() > 0, where, ": expected weights, found the empty shape ",
+                 to_string(tensor->shape));
     refuse_scale(checkpoint, *tensor);
     const int64_t slices = slice_count(tensor->shape, path.pieces, config, where);
     for (int64_t i = 0; i < slices; ++i) {
@@ -124,14 +125,18 @@ Entry make_entry(const Checkpoint& checkpoint, std::string_view name, const Path
     }
     exact = &common_format(exact, entry.parts.back(), where);
     NIBBLE_CHECK(tensor->type == tensors.front()->type && tensor->element == tensors.front()->element, where,
-                 ": expected the type of the first expert, ", tensors.front()->type_name(), ", found ", tensor->type_name());
+                 ": expected the type of the first expert, ", tensors.front()->type_name(), ", found ",
+                 tensor->type_name());
   }
   const Slice& first = entry.parts.front().slice;
   for (const WeightPart& part : entry.parts)
-    NIBBLE_CHECK(part.slice.shape() == first.shape(), checkpoint.where(*part.tensor), ": expected the shape of the first expert, ",
-                 to_string(first.shape()), ", found ", to_string(part.slice.shape()));
+    NIBBLE_CHECK(part.slice.shape() == first.shape(), checkpoint.where(*part.tensor),
+                 ": expected the shape of the first expert, ", to_string(first.shape()), ", found ",
+                 to_string(part.slice.shape()));
   if (path.per_expert() || has_experts(path.pieces)) entry.experts = static_cast<int>(entry.parts.size());
-  const auto ordered = [](const WeightPart& part) { return part.tensor->coded != nullptr && !part.tensor->coded->order.empty(); };
+  const auto ordered = [](const WeightPart& part) {
+    return part.tensor->coded != nullptr && !part.tensor->coded->order.empty();
+  };
   // floats of 32 bits hold a product of a code and a scale
   if (needs_file_order(entry, name) && std::ranges::any_of(entry.parts, ordered)) exact = &quant::find_format("f32");
   entry.part = {first.shape(), DType::f32};
@@ -143,8 +148,9 @@ Entry make_entry(const Checkpoint& checkpoint, std::string_view name, const Path
   if (entry.experts > 0) {
     const int64_t count = entry.experts;
     constexpr int64_t panel = quant::panel_columns;
-    entry.tensor.desc.shape = first.vector() ? Shape{count, first.rows()}
-                                             : Shape{count * ((first.rows() + panel - 1) / panel * panel), first.columns};
+    entry.tensor.desc.shape = first.vector()
+                                  ? Shape{count, first.rows()}
+                                  : Shape{count * ((first.rows() + panel - 1) / panel * panel), first.columns};
   }
   return entry;
 }
@@ -239,9 +245,11 @@ std::string Weights::Impl::recipe() const {
                     entry.tensor.desc.format != nullptr ? entry.tensor.desc.format->name : "f32", "\n");
     for (const WeightPart& part : entry.parts) {
       const Slice& s = part.slice;
-      text += message(" ", part.tensor->file, " ", part.tensor->offset, " ", part.tensor->type_name(), " ", s.first, " ",
-                      s.source_rows, " ", s.columns, " ", s.transposed, " ", s.whole_lines, " ", s.add, " ", s.unit_rows);
-      if (const StoredTensor* scales = part.tensor->scales.get()) text += message(" ", scales->file, " ", scales->offset);
+      text +=
+          message(" ", part.tensor->file, " ", part.tensor->offset, " ", part.tensor->type_name(), " ", s.first, " ",
+                  s.source_rows, " ", s.columns, " ", s.transposed, " ", s.whole_lines, " ", s.add, " ", s.unit_rows);
+      if (const StoredTensor* scales = part.tensor->scales.get())
+        text += message(" ", scales->file, " ", scales->offset);
       for (const RowRun& run : s.runs) text += message(" ", run.row, "+", run.count);
       text += '\n';
     }
@@ -256,7 +264,8 @@ bool Weights::Impl::map_copy(const PackedCache& cache, const std::string& key) {
     if (found->find(name).size() != bytes(entry.tensor.desc)) return false;
   copy = std::move(found);
   memory = Buffer();
-  for (auto& [name, entry] : entries) entry.tensor.data = const_cast<std::byte*>(copy->find(name).data());  // never written to
+  for (auto& [name, entry] : entries)
+    entry.tensor.data = const_cast<std::byte*>(copy->find(name).data());  // never written to
   return true;
 }
 
@@ -360,7 +369,9 @@ std::string Weights::where(std::string_view name, int layer, std::string_view su
   return it == impl_->entries.end() ? message("weight ", name, suffix, " of layer ", layer) : it->second.where;
 }
 
-const Tensor& Weights::rope_frequencies(bool long_context) const { return impl_->rope_frequencies[long_context ? 1 : 0]; }
+const Tensor& Weights::rope_frequencies(bool long_context) const {
+  return impl_->rope_frequencies[long_context ? 1 : 0];
+}
 bool Weights::mapped() const { return impl_->copy.has_value(); }
 uint64_t Weights::packed_bytes() const { return impl_->packed_bytes; }
 const std::vector<std::string>& Weights::unused() const { return impl_->unused; }

@@ -23,13 +23,14 @@ using Progress = std::function<void(uint64_t done, uint64_t total)>;
 
 class Weights {
  public:
-  /// Finds every name of the architecture, takes the pieces its paths ask for, builds its graph once so that every shape
-  /// is checked before any work, packs matrices (in their own format, exactly, or as `quantize` says, never holding more
-  /// than a few rows as floats) and converts vectors to f32. Throws Error for a missing tensor (naming the file and all alternatives) and for shapes that don't fit; tensors nobody asked for
-  /// are listed in unused().
-  /// With a cache they are mapped from the copy there; without such a copy they are packed and one is stored.
+  /// Finds every name of the architecture, takes the pieces its paths ask for, builds its graph once so that every
+  /// shape is checked before any work, packs matrices (in their own format, exactly, or as `quantize` says, never
+  /// holding more than a few rows as floats) and converts vectors to f32. Throws Error for a missing tensor (naming the
+  /// file and all alternatives) and for shapes that don't fit; tensors nobody asked for are listed in unused(). With a
+  /// cache they are mapped from the copy there; without such a copy they are packed and one is stored.
   static Weights load(const Checkpoint& checkpoint, const Arch& arch, const Config& config, ThreadPool& pool,
-                      const Progress& progress = {}, const QuantizeRule& quantize = {}, const PackedCache* cache = nullptr);
+                      const Progress& progress = {}, const QuantizeRule& quantize = {},
+                      const PackedCache* cache = nullptr);
 
   /// "q", layer -> the matrix, or vector. nullptr when optional and absent. layer -1 for names without {}.
   /// A weight with experts is one matrix (experts * r, k), with r the rows of an expert rounded up to a multiple of 16
@@ -41,11 +42,11 @@ class Weights {
   Tensor expert(std::string_view name, int layer, int expert, std::string_view suffix = ".weight") const;
   /// "file.gguf: tensor blk.0.attn_q.weight", for errors; the name asked for when there is no such tensor.
   std::string where(std::string_view name, int layer, std::string_view suffix = ".weight") const;
-  /// The weight's columns stand in another order: column j is the activations' column order[j], i32 (k). nullptr where they
-  /// don't. Weights with the same order have the same tensor.
+  /// The weight's columns stand in another order: column j is the activations' column order[j], i32 (k). nullptr where
+  /// they don't. Weights with the same order have the same tensor.
   const Tensor* order(std::string_view name, int layer) const;
-  /// cos and sin are taken of position times these: f32 (rope_dim / 2). `long_context`: those of longrope for contexts beyond
-  /// the original one.
+  /// cos and sin are taken of position times these: f32 (rope_dim / 2). `long_context`: those of longrope for contexts
+  /// beyond the original one.
   const Tensor& rope_frequencies(bool long_context = false) const;
   uint64_t packed_bytes() const;
   /// Whether they are mapped from a packed copy.

@@ -11,7 +11,8 @@
 // Bytes of an (m, k) activation tensor, kp = k rounded up to 32, three regions, each 64-byte aligned:
 //   int8 or int16 values  (m, kp)     zero padded
 //   float scales  (m, ceil(k / A))
-//   int32 sums    (m, ceil(k / group))   offset > 0: -offset * sum(q) per group;  offset == 0: float(sum(q)) as f32 bits
+//   int32 sums    (m, ceil(k / group))   offset > 0: -offset * sum(q) per group;  offset == 0: float(sum(q)) as f32
+//   bits
 #pragma once
 
 #include <cstddef>

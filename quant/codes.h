@@ -24,11 +24,11 @@ struct NumberedRows {
 void pack_codes(const QuantFormat& format, const NumberedRows& in, int64_t n, int64_t k, int64_t row, int64_t rows,
                 std::byte* packed);
 
-/// Floats (rows, k) to such numbers by quantize_rows' rule, for a layout without minima, codebooks of integers and sub_groups;
-/// scales are exact in layout.scale, groups are layout.group (0: k) long and divide k. Throws Error for weights that are not
-/// finite and scales beyond their type.
-void quantize_numbers(const QuantLayout& layout, const float* in, int64_t rows, int64_t k, uint8_t* codes, float* scales,
-                      float* offsets);
+/// Floats (rows, k) to such numbers by quantize_rows' rule, for a layout without minima, codebooks of integers and
+/// sub_groups; scales are exact in layout.scale, groups are layout.group (0: k) long and divide k. Throws Error for
+/// weights that are not finite and scales beyond their type.
+void quantize_numbers(const QuantLayout& layout, const float* in, int64_t rows, int64_t k, uint8_t* codes,
+                      float* scales, float* offsets);
 
 /// The code whose value times FloatBook::unit is nearest to x, of the two nearest the even one; never that of NaN or an
 /// infinity.

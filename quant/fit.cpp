@@ -35,7 +35,8 @@ struct RowFitter {
         const GroupFit s = scale_of(block, j, index, begin);
         block.codes[j] = group.code(x[j], s.scale, s.minimum);
         const float error = x[j] - group.value(block.codes[j], s.scale, s.minimum);
-        if (inputs.feedback.empty()) cost += double{error} * double{error} * (inputs.squares.empty() ? 1 : double{inputs.squares[begin + j]});
+        if (inputs.feedback.empty())
+          cost += double{error} * double{error} * (inputs.squares.empty() ? 1 : double{inputs.squares[begin + j]});
         else
           cost += feed_back(inputs, begin + j, error, row);
       }
@@ -47,15 +48,16 @@ struct RowFitter {
   GroupFit scale_of(const BlockCodes& block, int j, int64_t index, int64_t begin) const {
     const QuantLayout& layout = type.format->layout;
     const GroupFit s = group_scale(layout, block, j / layout.group);
-    NIBBLE_CHECK(std::isfinite(s.scale) && std::isfinite(s.minimum), "quantising to ", type.name, ": weights (", index, ", ", begin,
-                 " to ", begin + type.block_elements, ") need a scale beyond ", name(layout.scale));
+    NIBBLE_CHECK(std::isfinite(s.scale) && std::isfinite(s.minimum), "quantising to ", type.name, ": weights (", index,
+                 ", ", begin, " to ", begin + type.block_elements, ") need a scale beyond ", name(layout.scale));
     return s;
   }
 
   double fit_in_order(const float* in, int64_t index, std::byte* blocks) {
     std::vector<BlockCodes> all(static_cast<size_t>(k / type.block_elements));
     for (size_t b = 0; b < all.size(); ++b)
-      fit_scales(type, group, in + b * static_cast<size_t>(type.block_elements), importance.data() + b * static_cast<size_t>(type.block_elements), search, all[b]);
+      fit_scales(type, group, in + b * static_cast<size_t>(type.block_elements),
+                 importance.data() + b * static_cast<size_t>(type.block_elements), search, all[b]);
     const double cost = round_in_order(inputs, in, k, row, [&](int64_t at, float x) {
       BlockCodes& block = all[static_cast<size_t>(at / type.block_elements)];
       const auto j = static_cast<int>(at % type.block_elements);
@@ -71,7 +73,8 @@ struct RowFitter {
   }
 };
 
-double convert(const BlockType& type, const float* in, int64_t count, int64_t k, const InputStatistics& inputs, std::byte* out) {
+double convert(const BlockType& type, const float* in, int64_t count, int64_t k, const InputStatistics& inputs,
+               std::byte* out) {
   double cost = 0;
   for (int64_t j = 0; j < count; ++j) {
     type.encode(in + j, out + static_cast<size_t>(j) * type.block_bytes);
@@ -159,11 +162,14 @@ bool factor_feedback(std::vector<float>& moments, int64_t k, double damping) {
 std::vector<int32_t> order_moments(std::vector<float>& moments, int64_t k) {
   std::vector<int32_t> order(static_cast<size_t>(k));
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return moments[static_cast<size_t>(a * k + a)] > moments[static_cast<size_t>(b * k + b)]; });
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
+    return moments[static_cast<size_t>(a * k + a)] > moments[static_cast<size_t>(b * k + b)];
+  });
   const std::vector<float> before = moments;
   for (int64_t i = 0; i < k; ++i)
     for (int64_t j = 0; j < k; ++j)
-      moments[static_cast<size_t>(i * k + j)] = before[static_cast<size_t>(int64_t{order[static_cast<size_t>(i)]} * k + order[static_cast<size_t>(j)])];
+      moments[static_cast<size_t>(i * k + j)] =
+          before[static_cast<size_t>(int64_t{order[static_cast<size_t>(i)]} * k + order[static_cast<size_t>(j)])];
   return order;
 }
 

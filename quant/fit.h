@@ -17,18 +17,19 @@ struct InputStatistics {
   /// (k, k), upper triangle: the Cholesky factor U of the inverse of mean(x xᵀ) + damping, so that inverse = Uᵀ U;
   /// empty: errors are not fed back
   std::vector<float> feedback;
-  /// Rows and columns of `feedback` are the inputs order[0], order[1], ...: weights are rounded in that order, with scales
-  /// found before any error is fed back. Empty: as they stand, scales following the errors.
+  /// Rows and columns of `feedback` are the inputs order[0], order[1], ...: weights are rounded in that order, with
+  /// scales found before any error is fed back. Empty: as they stand, scales following the errors.
   std::vector<int32_t> order;
 };
 
 /// Whether fit_rows can make blocks of the type: floats, and types with `write`.
 bool can_fit(const BlockType& type);
 
-/// Rows (rows, k) as blocks of a type. Per block the scales, rounded as stored, minimise the sum of squares[j] * error² as
-/// far as a search over candidates finds it; without `search` codes just reach from end to end. Rows do not depend on
-/// each other. The result is what it costs: the sum over rows of the mean squared error of their products, as far as the
-/// statistics tell. Throws Error for types that cannot be fitted and values that are not finite or need a scale beyond its type.
+/// Rows (rows, k) as blocks of a type. Per block the scales, rounded as stored, minimise the sum of squares[j] * error²
+/// as far as a search over candidates finds it; without `search` codes just reach from end to end. Rows do not depend
+/// on each other. The result is what it costs: the sum over rows of the mean squared error of their products, as far as
+/// the statistics tell. Throws Error for types that cannot be fitted and values that are not finite or need a scale
+/// beyond its type.
 double fit_rows(const BlockType& type, const float* in, int64_t rows, int64_t k, const InputStatistics& inputs,
               std::byte* blocks, bool search = true);
 

@@ -34,7 +34,8 @@ float common_unit(const float* values, const float* costs, int count, int low, i
   };
   constexpr int steps = 20;
   for (const int end : {high, low}) {
-    for (int i = 0; i < steps && end != 0; ++i) try_unit(peak / (static_cast<float>(end) * (1.05f - 0.02f * static_cast<float>(i))));
+    for (int i = 0; i < steps && end != 0; ++i)
+      try_unit(peak / (static_cast<float>(end) * (1.05f - 0.02f * static_cast<float>(i))));
   }
   return rounded_to(DType::f16, best_unit);
 }
@@ -42,7 +43,13 @@ float common_unit(const float* values, const float* costs, int count, int low, i
 class BlockFitter {
  public:
   BlockFitter(const BlockType& type, const GroupFitter& fitter, const float* x, const float* h, BlockCodes& out)
-      : type_(type), layout_(type.format->layout), fitter_(fitter), x_(x), h_(h), out_(out), groups_(type.block_elements / layout_.group) {}
+      : type_(type),
+        layout_(type.format->layout),
+        fitter_(fitter),
+        x_(x),
+        h_(h),
+        out_(out),
+        groups_(type.block_elements / layout_.group) {}
 
   void fit(bool search) {
     GroupFit fits[16];
@@ -77,7 +84,8 @@ class BlockFitter {
     float error = group_error(g);
     const auto try_fit = [&](const GroupFit& other) {
       set(g, other);
-      if (const float e = group_error(g); e < error) error = e, best = {.scale = out_.scale[g], .minimum = out_.minimum[g]};
+      if (const float e = group_error(g); e < error)
+        error = e, best = {.scale = out_.scale[g], .minimum = out_.minimum[g]};
     };
     try_fit(fitter_.reach(x(g), h(g)));
     const GroupFit middle = best;
@@ -105,11 +113,13 @@ class BlockFitter {
     const int low = type_.multiplier_low, high = type_.multiplier_high;
     for (int g = 0; g < groups_; ++g) values[g] = fits[g].scale, costs[g] = fits[g].scale_cost;
     out_.scale[0] = common_unit(values, costs, groups_, low, high);
-    for (int g = 0; g < groups_; ++g) out_.sub_scale[g] = static_cast<int8_t>(multiplier(values[g], out_.scale[0], low, high));
+    for (int g = 0; g < groups_; ++g)
+      out_.sub_scale[g] = static_cast<int8_t>(multiplier(values[g], out_.scale[0], low, high));
     if (!has_minimum()) return;
     for (int g = 0; g < groups_; ++g) values[g] = -fits[g].minimum, costs[g] = fits[g].minimum_cost;
     out_.minimum[0] = -common_unit(values, costs, groups_, low, high);
-    for (int g = 0; g < groups_; ++g) out_.sub_minimum[g] = static_cast<int8_t>(multiplier(values[g], -out_.minimum[0], low, high));
+    for (int g = 0; g < groups_; ++g)
+      out_.sub_minimum[g] = static_cast<int8_t>(multiplier(values[g], -out_.minimum[0], low, high));
   }
 
   float group_error(int g) const {
@@ -179,7 +189,8 @@ class BlockFitter {
 
 }  // namespace
 
-void fit_scales(const BlockType& type, const GroupFitter& fitter, const float* x, const float* h, bool search, BlockCodes& out) {
+void fit_scales(const BlockType& type, const GroupFitter& fitter, const float* x, const float* h, bool search,
+                BlockCodes& out) {
   BlockFitter(type, fitter, x, h, out).fit(search);
 }
 

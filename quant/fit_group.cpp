@@ -72,7 +72,8 @@ void sum_book(const float* x, const float* h, int count, float inverse, Book boo
 }
 
 NIBBLE_CLONES("avx2", "default")
-void error_even(const float* x, const float* h, int count, float inverse, float scale, float minimum, Even even, float* out) {
+void error_even(const float* x, const float* h, int count, float inverse, float scale, float minimum, Even even,
+                float* out) {
   Lanes sum = {};
   for (int j = 0; j < count; j += lanes) {
     Lanes v, w;
@@ -180,7 +181,8 @@ float GroupFitter::value(uint8_t code, float scale, float minimum) const {
 }
 
 /// The best scale and minimum for the codes that an inverse scale gives.
-void GroupFitter::try_inverse(const float* x, const float* h, const Totals& totals, float inverse, float minimum, BestFit& best) const {
+void GroupFitter::try_inverse(const float* x, const float* h, const Totals& totals, float inverse, float minimum,
+                              BestFit& best) const {
   const GroupSums s = sums_of_inverse(x, h, inverse, minimum);
   GroupFit fit{.scale_cost = s.qq, .minimum_cost = totals.h};
   if (has_minimum_) {
@@ -192,8 +194,8 @@ void GroupFitter::try_inverse(const float* x, const float* h, const Totals& tota
     fit.minimum = 0;
     fit.scale = s.qq > 0 ? s.qx / s.qq : 0;
   }
-  const float gain = 2 * (fit.scale * s.qx + fit.minimum * totals.hx) - fit.scale * fit.scale * s.qq - 2 * fit.scale * fit.minimum * s.q -
-                     fit.minimum * fit.minimum * totals.h;
+  const float gain = 2 * (fit.scale * s.qx + fit.minimum * totals.hx) - fit.scale * fit.scale * s.qq -
+                     2 * fit.scale * fit.minimum * s.q - fit.minimum * fit.minimum * totals.h;
   if (gain > best.gain) best = {fit, gain};
 }
 
@@ -237,7 +239,8 @@ GroupFit GroupFitter::search_minimum(const float* x, const float* h) const {
   BestFit best;
   try_inverse(x, h, totals, high_ / (range.high - range.low), range.low, best);
   for (int shift = 0; shift < shifts; ++shift) {
-    const float low = range.low * (1 - 0.06f * static_cast<float>(shift)) + range.high * 0.06f * static_cast<float>(shift);
+    const float low =
+        range.low * (1 - 0.06f * static_cast<float>(shift)) + range.high * 0.06f * static_cast<float>(shift);
     for (int i = 0; i <= steps; ++i) {
       const float part = 0.9f * widest_ + (narrowest_ - 0.9f * widest_) * static_cast<float>(i) / steps;
       try_inverse(x, h, totals, high_ * part / (range.high - low), low, best);

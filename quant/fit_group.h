@@ -39,7 +39,8 @@ class GroupFitter {
 
  private:
   struct Totals;
-  void try_inverse(const float* x, const float* h, const Totals& totals, float inverse, float minimum, BestFit& best) const;
+  void try_inverse(const float* x, const float* h, const Totals& totals, float inverse, float minimum,
+                   BestFit& best) const;
   void refine(const float* x, const float* h, const Totals& totals, BestFit& best) const;
   GroupFit search_symmetric(const float* x, const float* h) const;
   GroupFit search_minimum(const float* x, const float* h) const;
@@ -57,12 +58,14 @@ class GroupFitter {
 
 /// Scales, minima and multipliers of a block of `type` for weights x that matter as h says; no codes. `search`: by
 /// GroupFitter::search, and multipliers that are tried one by one; else by reach.
-void fit_scales(const BlockType& type, const GroupFitter& fitter, const float* x, const float* h, bool search, BlockCodes& out);
+void fit_scales(const BlockType& type, const GroupFitter& fitter, const float* x, const float* h, bool search,
+                BlockCodes& out);
 
 /// The scale and minimum of group g of a block, as kernels use them.
 inline GroupFit group_scale(const QuantLayout& layout, const BlockCodes& block, int g) {
   if (layout.sub_groups == 0) return {.scale = block.scale[g], .minimum = block.minimum[g]};
-  return {.scale = block.scale[0] * static_cast<float>(block.sub_scale[g]), .minimum = block.minimum[0] * static_cast<float>(block.sub_minimum[g])};
+  return {.scale = block.scale[0] * static_cast<float>(block.sub_scale[g]),
+          .minimum = block.minimum[0] * static_cast<float>(block.sub_minimum[g])};
 }
 
 }  // namespace nibble::quant

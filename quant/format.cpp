@@ -38,16 +38,23 @@ struct MadeFormats {
       for (const int group : {16, 32, 64, 128})
         for (const ZeroPoint zero : {ZeroPoint::symmetric, ZeroPoint::minimum, ZeroPoint::integer})
           for (const DType scale : {DType::f16, DType::bf16, DType::f32})
-            layouts.push_back({.group = static_cast<uint16_t>(group), .bits = static_cast<uint8_t>(bits), .zero_point = zero, .scale = scale});
+            layouts.push_back({.group = static_cast<uint16_t>(group),
+                               .bits = static_cast<uint8_t>(bits),
+                               .zero_point = zero,
+                               .scale = scale});
     for (int book = books::nf4_float; book <= books::e5m2; ++book)
       for (const int group : {0, 32, 64, 128})
         for (const DType product : {DType::f32, DType::f16, DType::bf16})
-          layouts.push_back({.group = static_cast<uint16_t>(group), .bits = static_cast<uint8_t>(float_book(book)->bits), .scale = DType::f32,
-                             .codebook = static_cast<uint8_t>(book), .product = product});
+          layouts.push_back({.group = static_cast<uint16_t>(group),
+                             .bits = static_cast<uint8_t>(float_book(book)->bits),
+                             .scale = DType::f32,
+                             .codebook = static_cast<uint8_t>(book),
+                             .product = product});
     names.reserve(layouts.size());
     for (const QuantLayout& l : layouts) {
       if (const FloatBook* book = float_book(l.codebook)) {
-        names.push_back(message(book->name, "_", l.group == 0 ? "row" : message("g", l.group), l.product == DType::f32 ? "" : "_to_",
+        names.push_back(message(book->name, "_", l.group == 0 ? "row" : message("g", l.group),
+                                l.product == DType::f32 ? "" : "_to_",
                                 l.product == DType::f32 ? "" : nibble::name(l.product)));
         formats.push_back(weight_format(names.back(), l));
         continue;

@@ -25,10 +25,10 @@
 //       symmetric:         t = fma(float(sum_k u*q - zp * sum_k q), d[g], t)         the integer sum is exact
 //       minimum, integer:  t = fma(float(sum_k u*q), d[g], t); t = fma(float(sum_k q), m[g], t)
 //     total = fma(t, act_scale[A], total)
-// with q of int8 or, for codes of 7 and 8 bits, int16 (quant/activation.h); float() of an integer rounds to nearest even;
-// d[g] = float(scale) or float(scale) * multiplier rounded once to f32, m likewise, and m = -(d * z) for integer
-// zero points; with a codebook u is book[u] + zp and zp the book's. Float weights: total = fma(x[k], w[k], total), k in order;
-// with a codebook of floats (tensor/panel.h: FloatBook) w = value(u) * d, rounded to f32 and then to `product`.
+// with q of int8 or, for codes of 7 and 8 bits, int16 (quant/activation.h); float() of an integer rounds to nearest
+// even; d[g] = float(scale) or float(scale) * multiplier rounded once to f32, m likewise, and m = -(d * z) for integer
+// zero points; with a codebook u is book[u] + zp and zp the book's. Float weights: total = fma(x[k], w[k], total), k in
+// order; with a codebook of floats (tensor/panel.h: FloatBook) w = value(u) * d, rounded to f32 and then to `product`.
 #pragma once
 
 #include <cstddef>
@@ -89,15 +89,16 @@ const BlockType* find_native_type(std::string_view name);  ///< nullptr when unk
 inline constexpr uint32_t native_gguf_id = 24;             ///< that of I8, the type their bytes are stored under
 
 /// Packs rows [row, row + rows) of a file tensor (n, k) of `type` into `packed` (whole (n, k), type.format). `blocks`
-/// points at row `row`. row must be a multiple of 16 and rows too unless they reach n. Threads may pack disjoint ranges.
+/// points at row `row`. row must be a multiple of 16 and rows too unless they reach n. Threads may pack disjoint
+/// ranges.
 void pack_rows(const BlockType& type, const std::byte* blocks, int64_t n, int64_t k, int64_t row, int64_t rows,
                std::byte* packed);
 /// The values of file blocks as floats: (rows, k) row-major; what packed weights are checked against.
 void dequantize_blocks(const BlockType& type, const std::byte* blocks, int64_t elements, float* out);
 /// Quantises floats (rows, k) straight into a packed tensor: round to nearest, scale from the absolute maximum
-/// (symmetric, codebook) or the range (minimum, integer); no weight moves by more than half a step plus what rounding the
-/// scale costs. Same row rules as pack_rows. Throws Error for layouts with sub_groups, for a weight that is not finite
-/// and for one too large for the scale's type.
+/// (symmetric, codebook) or the range (minimum, integer); no weight moves by more than half a step plus what rounding
+/// the scale costs. Same row rules as pack_rows. Throws Error for layouts with sub_groups, for a weight that is not
+/// finite and for one too large for the scale's type.
 void quantize_rows(const QuantFormat& format, const float* in, int64_t n, int64_t k, int64_t row, int64_t rows,
                    std::byte* packed);
 

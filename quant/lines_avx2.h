@@ -52,7 +52,8 @@ NIBBLE_AVX2 void write_bits(const Line* w, int shift, std::byte* line) {
   for (int h = 0; h < 2; ++h) {
     __m256i sum = _mm256_setzero_si256();
     for (int s = 8 / width - 1; s >= 0; --s)  // what leaves a byte at the top has been masked off
-      sum = _mm256_or_si256(_mm256_slli_epi32(sum, width), _mm256_and_si256(_mm256_srl_epi32(w[s].half[h], count), mask));
+      sum =
+          _mm256_or_si256(_mm256_slli_epi32(sum, width), _mm256_and_si256(_mm256_srl_epi32(w[s].half[h], count), mask));
     store(line, h, sum);
   }
 }

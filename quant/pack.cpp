@@ -63,7 +63,8 @@ struct Packer {
   void panel(const std::byte* source, int count, std::byte* out) {
     if (fast != nullptr && count == panel_columns) {
       fast(source, row_bytes(), blocks_per_row, out, out + geometry.scales_offset);
-      const size_t used = static_cast<size_t>(blocks_per_row) * static_cast<size_t>(records) * geometry.scale_group_bytes;
+      const size_t used =
+          static_cast<size_t>(blocks_per_row) * static_cast<size_t>(records) * geometry.scale_group_bytes;
       return std::fill(out + geometry.scales_offset + used, out + geometry.panel_bytes, std::byte{0});
     }
     std::fill(columns.begin() + count, columns.end(), BlockCodes{});  // columns beyond n have zero scales
@@ -111,13 +112,14 @@ void pack_codes(const QuantFormat& format, const NumberedRows& in, int64_t n, in
   const QuantLayout& layout = format.layout;
   const PanelGeometry geometry = panel_geometry(layout, n, k);
   check_rows("packed weight", n, k, row, rows);
-  NIBBLE_CHECK(layout.bits != 0 && layout.sub_groups == 0, "packing codes: expected a format of codes without sub-groups, found ",
-               format.name);
+  NIBBLE_CHECK(layout.bits != 0 && layout.sub_groups == 0,
+               "packing codes: expected a format of codes without sub-groups, found ", format.name);
   const auto stride = static_cast<size_t>(geometry.k_blocks * block_k), width = static_cast<size_t>(k);
   std::vector<uint8_t> codes(panel_columns * stride);
   std::vector<GroupScale> scales(static_cast<size_t>(panel_columns * geometry.groups));
   for (int64_t begin = row; begin < row + rows; begin += panel_columns) {
-    const auto count = static_cast<size_t>(std::min<int64_t>(panel_columns, row + rows - begin)), first = static_cast<size_t>(begin - row);
+    const auto count = static_cast<size_t>(std::min<int64_t>(panel_columns, row + rows - begin)),
+               first = static_cast<size_t>(begin - row);
     std::fill(codes.begin(), codes.end(), uint8_t{0});
     std::fill(scales.begin(), scales.end(), GroupScale{});
     for (size_t c = 0; c < count; ++c) {
@@ -130,7 +132,8 @@ void pack_codes(const QuantFormat& format, const NumberedRows& in, int64_t n, in
         if (layout.zero_point == ZeroPoint::integer) s.zero = static_cast<uint8_t>(in.offsets[at]);
       }
     }
-    write_panel(layout, geometry, codes.data(), stride, scales.data(), packed + static_cast<size_t>(begin / panel_columns) * geometry.panel_bytes);
+    write_panel(layout, geometry, codes.data(), stride, scales.data(),
+                packed + static_cast<size_t>(begin / panel_columns) * geometry.panel_bytes);
   }
 }
 

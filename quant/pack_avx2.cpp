@@ -53,8 +53,8 @@ NIBBLE_AVX2 void write_halves(const std::byte* p, size_t stride, std::byte* out,
   std::memcpy(out, values, sizeof values);
 }
 
-/// The 1-bit plane of 32 weights from a word a column whose bit i is weight i's: bit 4s + j goes to bit 8j + s. The five
-/// bits of a place turn by two, one at a time: each step is an inverse perfect shuffle.
+/// The 1-bit plane of 32 weights from a word a column whose bit i is weight i's: bit 4s + j goes to bit 8j + s. The
+/// five bits of a place turn by two, one at a time: each step is an inverse perfect shuffle.
 NIBBLE_AVX2 void write_fifth_bits(const std::byte* p, size_t stride, std::byte* out) {
   uint32_t words[panel_columns];
   for (int c = 0; c < panel_columns; ++c, p += stride) words[c] = load<uint32_t>(p);
@@ -76,7 +76,8 @@ NIBBLE_AVX2 void write_fifth_bits(const std::byte* p, size_t stride, std::byte* 
 template <class Place>
 NIBBLE_AVX2 void transpose_bytes(const std::byte* rows, size_t stride, Place place) {
   __m128i v[16], w[16];
-  for (int c = 0; c < 16; ++c) v[c] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows + static_cast<size_t>(c) * stride));
+  for (int c = 0; c < 16; ++c)
+    v[c] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows + static_cast<size_t>(c) * stride));
   for (int step = 0; step < 4; ++step) {  // each interleaves column c with column c + 8
     for (int c = 0; c < 8; ++c) {
       w[2 * c] = _mm_unpacklo_epi8(v[c], v[c + 8]);
@@ -161,7 +162,8 @@ struct Q4K {
   static constexpr size_t bytes = 144, codes = 8 * 256, scales = 64 + 256;
   NIBBLE_AVX2 static void pack(const std::byte* p, size_t stride, std::byte* code, std::byte* scale) {
     write_k_scales(p, stride, scale);
-    for (int pair = 0; pair < 4; ++pair, code += 512) write_paired_nibbles(p + 16 + 32 * pair, stride, code, code + 256);
+    for (int pair = 0; pair < 4; ++pair, code += 512)
+      write_paired_nibbles(p + 16 + 32 * pair, stride, code, code + 256);
   }
 };
 
@@ -245,9 +247,10 @@ struct Packer {
   PackPanel pack;
 };
 constexpr Packer packers[] = {
-    {"q4_0", pack_panel<Q4_0>}, {"iq4_nl", pack_panel<Q4_0>}, {"q4_1", pack_panel<Q4_1>},   {"q5_0", pack_panel<Q5_0>},
-    {"q5_1", pack_panel<Q5_1>}, {"q8_0", pack_panel<Q8_0>},   {"q4_k", pack_panel<Q4K>},    {"q5_k", pack_panel<Q5K>},
-    {"q6_k", pack_panel<Q6K>},  {"q4_g64", pack_panel<Q4G64>}, {"q4_g128", pack_panel<Q4G128>}, {"q6_g64", pack_panel<Q6G64>},
+    {"q4_0", pack_panel<Q4_0>},    {"iq4_nl", pack_panel<Q4_0>},    {"q4_1", pack_panel<Q4_1>},
+    {"q5_0", pack_panel<Q5_0>},    {"q5_1", pack_panel<Q5_1>},      {"q8_0", pack_panel<Q8_0>},
+    {"q4_k", pack_panel<Q4K>},     {"q5_k", pack_panel<Q5K>},       {"q6_k", pack_panel<Q6K>},
+    {"q4_g64", pack_panel<Q4G64>}, {"q4_g128", pack_panel<Q4G128>}, {"q6_g64", pack_panel<Q6G64>},
 };
 
 }  // namespace

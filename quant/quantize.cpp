@@ -100,7 +100,8 @@ struct SortedBook {
   explicit SortedBook(const FloatBook& book) {
     for (unsigned code = 0; code < 1u << book.bits; ++code) {
       const float value = book.value(code) * book.unit;
-      if (std::fabs(value) <= book.most && !(value == 0 && code >= 1u << (book.bits - 1))) values.emplace_back(value, static_cast<uint8_t>(code));
+      if (std::fabs(value) <= book.most && !(value == 0 && code >= 1u << (book.bits - 1)))
+        values.emplace_back(value, static_cast<uint8_t>(code));
     }
     std::sort(values.begin(), values.end());
   }
@@ -136,7 +137,8 @@ float codebook_scale(const Range& range, int index) {
   if (low == high) return std::fabs(peak) / static_cast<float>(high);
   const bool upwards = high > low;
   const float reach = static_cast<float>(std::min(low, high)) + static_cast<float>(gap) / 2;
-  const float step = std::max(std::fabs(peak) / static_cast<float>(std::max(low, high)), peak * other < 0 ? std::fabs(other) / reach : 0.0f);
+  const float step = std::max(std::fabs(peak) / static_cast<float>(std::max(low, high)),
+                              peak * other < 0 ? std::fabs(other) / reach : 0.0f);
   return (peak > 0) == upwards ? step : -step;
 }
 
@@ -148,7 +150,8 @@ GroupScale quantize_group(const QuantLayout& layout, const float* x, int count, 
   else range = range_of(x, count);
   // codes of x - minimum against the scale, the lowest being 0
   const auto encode = [&](float minimum, int low, int high) {
-    if (by_lanes && s.scale != 0) return codes_of_lanes(x, count, minimum, s.scale, static_cast<float>(low), static_cast<float>(high), codes);
+    if (by_lanes && s.scale != 0)
+      return codes_of_lanes(x, count, minimum, s.scale, static_cast<float>(low), static_cast<float>(high), codes);
     for (int i = 0; i < count; ++i) codes[i] = static_cast<uint8_t>(nearest(x[i] - minimum, s.scale, low, high) - low);
   };
   const int top = (1 << layout.bits) - 1, middle = 1 << (layout.bits - 1);
@@ -258,16 +261,20 @@ uint8_t nearest_code(const FloatBook& book, float x) {
   return above->second % 2 == 0 ? above->second : below->second;
 }
 
-void quantize_numbers(const QuantLayout& layout, const float* in, int64_t rows, int64_t k, uint8_t* codes, float* scales,
-                      float* offsets) {
+void quantize_numbers(const QuantLayout& layout, const float* in, int64_t rows, int64_t k, uint8_t* codes,
+                      float* scales, float* offsets) {
   const int64_t group = layout.group ? layout.group : k;
   NIBBLE_CHECK(k % group == 0, "rows of ", k, " weights in groups of ", group);
-  for (int64_t i = 0; i < rows * k; ++i) NIBBLE_CHECK(std::isfinite(in[i]), "weight (", i / k, ", ", i % k, ") is ", in[i]);
+  for (int64_t i = 0; i < rows * k; ++i)
+    NIBBLE_CHECK(std::isfinite(in[i]), "weight (", i / k, ", ", i % k, ") is ", in[i]);
   for (int64_t i = 0; i < rows * k; i += group) {
     const GroupScale s = quantize_group(layout, in + i, static_cast<int>(group), codes + i);
-    NIBBLE_CHECK(std::isfinite(s.scale), "weights (", i / k, ", ", i % k, " to ", i % k + group, ") need a scale beyond ", name(layout.scale));
+    NIBBLE_CHECK(std::isfinite(s.scale), "weights (", i / k, ", ", i % k, " to ", i % k + group,
+                 ") need a scale beyond ", name(layout.scale));
     *scales++ = s.scale;
-    *offsets++ = layout.zero_point == ZeroPoint::integer ? s.zero : layout.codebook ? 0.0f : static_cast<float>(1 << (layout.bits - 1));
+    *offsets++ = layout.zero_point == ZeroPoint::integer ? s.zero
+                 : layout.codebook                       ? 0.0f
+                                                         : static_cast<float>(1 << (layout.bits - 1));
   }
 }
 

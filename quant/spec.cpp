@@ -11,7 +11,8 @@ namespace nibble::quant {
 
 namespace {
 
-constexpr std::string_view weights[] = {"int1", "int2", "int3", "int4", "int5", "int6", "int7", "int8", "nf4", "fp4", "fp8_e4m3", "fp8_e5m2"};
+constexpr std::string_view weights[] = {"int1", "int2", "int3", "int4", "int5",     "int6",
+                                        "int7", "int8", "nf4",  "fp4",  "fp8_e4m3", "fp8_e5m2"};
 constexpr std::string_view group_names[] = {"g16", "g32", "g64", "g128", "row"};
 constexpr std::string_view signs[] = {"sym", "asym"};
 constexpr std::string_view scale_types[] = {"f16", "bf16", "f32", "fp8"};
@@ -55,7 +56,8 @@ Parts parts_of(std::string_view spec) {
     if (more) rest.remove_prefix(colon + 1);
   }
   if (parts.group.empty()) parts.group = parts.float8() ? "row" : "g64";
-  NIBBLE_CHECK(parts.integer() || parts.sign == "sym", "weights '", spec, "': ", parts.weight, " has no asymmetric form");
+  NIBBLE_CHECK(parts.integer() || parts.sign == "sym", "weights '", spec, "': ", parts.weight,
+               " has no asymmetric form");
   NIBBLE_CHECK(!parts.float8() || parts.scale != "fp8", "weights '", spec,
                "': floats of 8 bits have scales of f16, bf16 or f32");
   return parts;
@@ -72,7 +74,8 @@ const BlockType& type_of_spec(std::string_view spec) {
   const std::string stem = parts.integer()  ? message("q", parts.weight.substr(3), parts.sign == "sym" ? "s" : "z")
                            : parts.float8() ? std::string(parts.weight.substr(4))
                                             : std::string(parts.weight);
-  const std::string name = message(stem, "_", parts.group, parts.scale == "f16" ? "" : "_", parts.scale == "f16" ? "" : parts.scale);
+  const std::string name =
+      message(stem, "_", parts.group, parts.scale == "f16" ? "" : "_", parts.scale == "f16" ? "" : parts.scale);
   const BlockType* type = parts.group == "row" ? find_row_type(name) : find_native_type(name);
   NIBBLE_CHECK(type != nullptr, "weights '", spec, "': no type ", name, ": ", list_of_parts());
   return *type;
@@ -89,7 +92,10 @@ QuantLayout layout_of_spec(std::string_view spec) {
     layout.bits = static_cast<uint8_t>(parts.weight[3] - '0');
     layout.zero_point = parts.sign == "sym" ? ZeroPoint::symmetric : ZeroPoint::integer;
   } else {
-    layout.codebook = parts.weight == "nf4" ? books::nf4 : parts.weight == "fp4" ? books::fp4 : parts.weight == "fp8_e4m3" ? books::e4m3 : books::e5m2;
+    layout.codebook = parts.weight == "nf4"        ? books::nf4
+                      : parts.weight == "fp4"      ? books::fp4
+                      : parts.weight == "fp8_e4m3" ? books::e4m3
+                                                   : books::e5m2;
     if (parts.float8()) layout.bits = 8;
   }
   return layout;

@@ -147,7 +147,8 @@ std::string MappedFile::identity() const {
   constexpr time_t settled = 2;  // seconds; coarser than the clock of any usual file system
   if (time(nullptr) < std::max(status.st_mtim.tv_sec, status.st_ctim.tv_sec) + settled) return "";
   const auto text = [](const timespec& t) { return message(t.tv_sec, ".", t.tv_nsec); };
-  return message(status.st_dev, ":", status.st_ino, ":", status.st_size, ":", text(status.st_mtim), ":", text(status.st_ctim));
+  return message(status.st_dev, ":", status.st_ino, ":", status.st_size, ":", text(status.st_mtim), ":",
+                 text(status.st_ctim));
 }
 
 void MappedFile::release(size_t offset, size_t size) const {

@@ -25,7 +25,8 @@ struct Choice {
   std::vector<Candidate> others;
 };
 
-/// Binds the cheapest usable kernel; the reference when there is none or the cap is Isa::generic. Throws what bind throws.
+/// Binds the cheapest usable kernel; the reference when there is none or the cap is Isa::generic. Throws what bind
+/// throws.
 Choice choose_kernel(const Call& call, Isa max_isa);
 
 }  // namespace nibble

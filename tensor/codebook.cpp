@@ -34,12 +34,21 @@ constexpr Codebook codebooks[] = {
 
 constexpr FloatBook float_books[] = {
     // bitsandbytes' maps: NF4 (QLoRA, appendix E), and FP4, in twelfths of 1 / 16.
-    {.name = "nf4_float", .bits = 4, .unit = 1, .least = 0x1.45f5fep-4f, .most = 1,
-     .values = {-1.0f, -0x1.647362p-1f, -0x1.0cd66p-1f, -0x1.94654p-2f, -0x1.23449ap-2f, -0x1.7a6a7ep-3f, -0x1.74f0e2p-4f, 0.0f,
-                0x1.45f5fep-4f, 0x1.4995c6p-3f, 0x1.f809bap-3f, 0x1.5a0674p-2f, 0x1.c3497p-2f, 0x1.200f56p-1f, 0x1.722766p-1f, 1.0f}},
-    {.name = "fp4_float", .bits = 4, .unit = 1, .least = 0x1.555556p-8f, .most = 1,
-     .values = {0.0f, 0x1.555556p-8f, 0x1.555556p-1f, 1.0f, 0x1.555556p-2f, 0.5f, 0x1.555556p-3f, 0.25f,
-                0.0f, -0x1.555556p-8f, -0x1.555556p-1f, -1.0f, -0x1.555556p-2f, -0.5f, -0x1.555556p-3f, -0.25f}},
+    {.name = "nf4_float",
+     .bits = 4,
+     .unit = 1,
+     .least = 0x1.45f5fep-4f,
+     .most = 1,
+     .values = {-1.0f, -0x1.647362p-1f, -0x1.0cd66p-1f, -0x1.94654p-2f, -0x1.23449ap-2f, -0x1.7a6a7ep-3f,
+                -0x1.74f0e2p-4f, 0.0f, 0x1.45f5fep-4f, 0x1.4995c6p-3f, 0x1.f809bap-3f, 0x1.5a0674p-2f, 0x1.c3497p-2f,
+                0x1.200f56p-1f, 0x1.722766p-1f, 1.0f}},
+    {.name = "fp4_float",
+     .bits = 4,
+     .unit = 1,
+     .least = 0x1.555556p-8f,
+     .most = 1,
+     .values = {0.0f, 0x1.555556p-8f, 0x1.555556p-1f, 1.0f, 0x1.555556p-2f, 0.5f, 0x1.555556p-3f, 0.25f, 0.0f,
+                -0x1.555556p-8f, -0x1.555556p-1f, -1.0f, -0x1.555556p-2f, -0.5f, -0x1.555556p-3f, -0.25f}},
     // OCP 8-bit floats, revision 1.0. Their exponent in the place of an f32's: too small by the biases' difference.
     {.name = "e4m3", .bits = 8, .unit = 0x1p120f, .least = 0x1p-9f, .most = 448, .shift = 4, .mask = 0x87f00000u},
     {.name = "e5m2", .bits = 8, .unit = 0x1p112f, .least = 0x1p-16f, .most = 57344, .shift = 3, .mask = 0x8fe00000u},

@@ -31,7 +31,8 @@ double quota_of(const std::string& quota_text, const std::string& period_text) {
 }
 
 double directory_quota(const std::string& directory, bool unified) {
-  if (!unified) return quota_of(first_line(directory + "/cpu.cfs_quota_us"), first_line(directory + "/cpu.cfs_period_us"));
+  if (!unified)
+    return quota_of(first_line(directory + "/cpu.cfs_quota_us"), first_line(directory + "/cpu.cfs_period_us"));
   std::istringstream in(first_line(directory + "/cpu.max"));
   std::string quota;
   std::string period;

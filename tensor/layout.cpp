@@ -56,7 +56,8 @@ void place_in_arena(const Graph& graph, Layout& layout) {
     lifetimes[node.out.id] = {bytes(graph.desc(node.out)), i, i};
   }
   for (size_t i = 0; i < graph.outputs.size(); ++i) {
-    if (!layout.in_place[i]) lifetimes[layout.views[graph.outputs[i].id].root].last = end;  // copied after the last step
+    if (!layout.in_place[i])
+      lifetimes[layout.views[graph.outputs[i].id].root].last = end;  // copied after the last step
   }
   std::vector<Lifetime> packed;
   std::vector<Place*> places;
@@ -85,7 +86,8 @@ Layout plan_layout(const Graph& graph) {
     add_root(v, {.kind = Place::input, .index = i}, contiguous_strides(graph.desc(v).shape));
   }
   for (size_t v = 0; v < graph.values.size(); ++v) {
-    if (graph.constants[v].data) add_root({static_cast<int32_t>(v)}, {.kind = Place::constant}, graph.constants[v].strides);
+    if (graph.constants[v].data)
+      add_root({static_cast<int32_t>(v)}, {.kind = Place::constant}, graph.constants[v].strides);
   }
   for (const Node& node : graph.nodes) {
     for (Value v : node.in) {

@@ -34,7 +34,8 @@ void act_dequantize(const QuantFormat& format, const std::byte* data, int64_t m,
   const int64_t scale_k = act_group(format.layout.group);
   for (int64_t i = row; i < row + rows; ++i) {
     const auto* scales = reinterpret_cast<const float*>(data + regions.scales_offset) + i * regions.scales_per_row;
-    for (int64_t j = 0; j < k; ++j) *out++ = value(data, format.layout.bits, i * regions.k_padded + j) * scales[j / scale_k];
+    for (int64_t j = 0; j < k; ++j)
+      *out++ = value(data, format.layout.bits, i * regions.k_padded + j) * scales[j / scale_k];
   }
 }
 
@@ -70,8 +71,10 @@ const QuantFormat& act_format(const ActNeeds& needs) {
   for (const QuantFormat& format : table.formats) {
     if (needs_in(format) == needs) return format;
   }
-  fail("activation format: expected group 16, 32, 64 or 128, offset 0 or a power of two up to 128 and 8 or 16 bits, found group ",
-       needs.group, ", offset ", needs.offset, ", ", needs.bits, " bits");
+  fail(
+      "activation format: expected group 16, 32, 64 or 128, offset 0 or a power of two up to 128 and 8 or 16 bits, "
+      "found group ",
+      needs.group, ", offset ", needs.offset, ", ", needs.bits, " bits");
 }
 
 bool is_act_format(const QuantFormat& format) { return format.dequantize == act_dequantize; }

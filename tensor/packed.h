@@ -56,8 +56,8 @@ struct ActNeeds {
 };
 
 /// The format of activations ("act_g32_z8", "act_g32_z128_i16"). Static; layout.group = group, layout.bits = bits and
-/// layout.offset = log2(offset) + 1, or 0 for offset 0. quant/activation.h says what the bytes are. Throws Error on other
-/// groups and widths and on an offset that is neither 0 nor a power of two up to 128.
+/// layout.offset = log2(offset) + 1, or 0 for offset 0. quant/activation.h says what the bytes are. Throws Error on
+/// other groups and widths and on an offset that is neither 0 nor a power of two up to 128.
 const QuantFormat& act_format(const ActNeeds& needs);
 
 /// True for the formats that act_format returns.

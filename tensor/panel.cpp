@@ -36,11 +36,14 @@ void check_layout(const QuantLayout& l) {
   NIBBLE_CHECK(l.sub_groups == 0 || (l.group != 0 && l.zero_point != ZeroPoint::integer),
                "weight layout: sub_groups need a group size and a symmetric or minimum zero point");
   if (const FloatBook* floats = float_book(l.codebook)) {
-    NIBBLE_CHECK(l.bits == floats->bits && l.zero_point == ZeroPoint::symmetric && l.sub_groups == 0 && l.scale == DType::f32 && l.group != 16,
-                 "weight layout: codebook ", floats->name, " needs codes of ", floats->bits, " bits, groups from 32 and scales of f32");
+    NIBBLE_CHECK(l.bits == floats->bits && l.zero_point == ZeroPoint::symmetric && l.sub_groups == 0 &&
+                     l.scale == DType::f32 && l.group != 16,
+                 "weight layout: codebook ", floats->name, " needs codes of ", floats->bits,
+                 " bits, groups from 32 and scales of f32");
     return;
   }
-  NIBBLE_CHECK(l.product == DType::f32, "weight layout: products of type ", name(l.product), " need a codebook of floats");
+  NIBBLE_CHECK(l.product == DType::f32, "weight layout: products of type ", name(l.product),
+               " need a codebook of floats");
   if (l.codebook == 0) return;
   const Codebook& book = panel_codebook(l.codebook);
   NIBBLE_CHECK(l.bits == book.bits && l.zero_point == ZeroPoint::symmetric, "weight layout: codebook ", book.name,
@@ -50,7 +53,8 @@ void check_layout(const QuantLayout& l) {
 int stored_group(const QuantLayout& l) { return l.group == 0 ? max_group : std::min<int>(l.group, max_group); }
 
 template <class T>
-void quantize_row(const ActNeeds& needs, FunctionRef<float(int64_t)> x, int64_t m, int64_t k, int64_t i, std::byte* out) {
+void quantize_row(const ActNeeds& needs, FunctionRef<float(int64_t)> x, int64_t m, int64_t k, int64_t i,
+                  std::byte* out) {
   const ActRegions g = act_regions(needs, m, k);
   T* q = reinterpret_cast<T*>(out) + i * g.k_padded;
   float* scales = reinterpret_cast<float*>(out + g.scales_offset) + i * g.scales_per_row;
@@ -94,8 +98,8 @@ PanelGeometry panel_geometry(const QuantLayout& layout, int64_t n, int64_t k) {
   const int64_t unit = layout.group * std::max<int64_t>(layout.sub_groups, 1);
   NIBBLE_CHECK(layout.group == 0 || k % unit == 0, "packed weight (", n, ", ", k, "): k must be a multiple of ", unit,
                layout.sub_groups ? " (a super-block)" : " (a group)");
-  NIBBLE_CHECK(float_book(layout.codebook) == nullptr || k % block_k == 0, "packed weight (", n, ", ", k, "): k must be a multiple of ",
-               block_k, " for a codebook of floats");
+  NIBBLE_CHECK(float_book(layout.codebook) == nullptr || k % block_k == 0, "packed weight (", n, ", ", k,
+               "): k must be a multiple of ", block_k, " for a codebook of floats");
   g.group = stored_group(layout);
   g.groups = ceil_div(k, g.group);
   g.code_block_bytes = size_t{64} * layout.bits;
@@ -135,7 +139,8 @@ PanelScale panel_scale(const QuantLayout& layout, const PanelGeometry& geometry,
   PanelScale s;
   s.scale = load_scale(layout.scale, p, column);
   if (has_minimum) s.minimum = load_scale(layout.scale, p, panel_columns + column);
-  const std::byte* after = p + (has_minimum ? 2 : 1) * panel_columns * static_cast<int64_t>(element_bytes(layout.scale));
+  const std::byte* after =
+      p + (has_minimum ? 2 : 1) * panel_columns * static_cast<int64_t>(element_bytes(layout.scale));
   if (layout.sub_groups) {
     const std::byte* multipliers = after + group % layout.sub_groups * panel_columns * (has_minimum ? 2 : 1);
     s.scale *= static_cast<float>(static_cast<int8_t>(multipliers[column]));
@@ -151,7 +156,8 @@ float panel_weight(const QuantLayout& layout, const PanelGeometry& geometry, con
                    int column) {
   const unsigned code = panel_code(layout, panel, k, column);
   const PanelScale s = panel_scale(layout, geometry, panel, k, column);
-  if (const FloatBook* book = float_book(layout.codebook)) return rounded_product(layout.product, book->value(code) * s.scale);
+  if (const FloatBook* book = float_book(layout.codebook))
+    return rounded_product(layout.product, book->value(code) * s.scale);
   if (layout.zero_point == ZeroPoint::symmetric) return s.scale * static_cast<float>(panel_number(layout, code));
   return std::fma(s.scale, static_cast<float>(code), s.minimum);
 }
@@ -167,7 +173,8 @@ int panel_number(const QuantLayout& layout, unsigned code) {
 
 ActNeeds panel_act_needs(const QuantLayout& w) {
   ActNeeds needs{.group = stored_group(w), .offset = 0, .bits = w.bits > 6 && !w.codebook ? 16 : 8};
-  if (w.zero_point == ZeroPoint::symmetric) needs.offset = w.codebook ? panel_codebook(w.codebook).zero : 1 << (w.bits - 1);
+  if (w.zero_point == ZeroPoint::symmetric)
+    needs.offset = w.codebook ? panel_codebook(w.codebook).zero : 1 << (w.bits - 1);
   return needs;
 }
 

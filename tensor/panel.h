@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Scalar access to packed tensors: weight panels (bit picture in quant/format.h) and activation rows
-// (quant/activation.h). Stands here because the reference ops read codes and scales; fast kernels use only the geometry.
+// (quant/activation.h). Stands here because the reference ops read codes and scales; fast kernels use only the
+// geometry.
 #pragma once
 
 #include <cstddef>
@@ -49,8 +50,8 @@ float panel_weight(const QuantLayout& layout, const PanelGeometry& geometry, con
 /// The element at (k, column) of a float panel (bits == 0).
 float panel_float(const QuantLayout& layout, const std::byte* panel, int64_t k, int column);
 
-/// The number that a code of a symmetric layout stands for, before its scale: code - 2^(bits-1), or the codebook's value.
-/// Not for books of floats.
+/// The number that a code of a symmetric layout stands for, before its scale: code - 2^(bits-1), or the codebook's
+/// value. Not for books of floats.
 int panel_number(const QuantLayout& layout, unsigned code);
 
 /// Values of QuantLayout::codebook; tensor/codebook.cpp has the numbers.
@@ -78,8 +79,8 @@ struct FloatBook {
   float unit = 1;             ///< a power of two
   float least = 0, most = 1;  ///< of the magnitudes of what codes stand for, other than 0
   float values[16] = {};      ///< of codes of 4 bits
-  int shift = 0;              ///< of codes of 8 bits: the code, then 24 zeros, shifted right by so much, its sign kept ...
-  uint32_t mask = 0;          ///< ... and these bits of it are the bits of the value. Codes of NaN and infinities mean nothing
+  int shift = 0;      ///< of codes of 8 bits: the code, then 24 zeros, shifted right by so much, its sign kept ...
+  uint32_t mask = 0;  ///< ... and these bits of it are the bits of the value. Codes of NaN and infinities mean nothing
 
   float value(unsigned code) const;  ///< what the code stands for, divided by `unit`
 };
@@ -96,11 +97,11 @@ bool float_range_fits(const FloatBook& book, DType product, float least, float m
 /// What quantised weights need of the quantised activations that they read.
 ActNeeds panel_act_needs(const QuantLayout& weights);
 
-/// Row i of x (k floats) into row i of the activation tensor at `out` of m rows. Per act_group(group) of k: max = max|x|
-/// and limit = 127 or 32767; 0 gives zeros and scale 0; else inverse = limit / max, scale = max / limit, q = x * inverse
-/// rounded to nearest even and clamped to +-limit, every operation in f32. Sums as quant/activation.h says. Every kernel
-/// must give the same bits; for values that are not finite, or a max so small that the inverse is infinite, q is only
-/// within +-limit.
+/// Row i of x (k floats) into row i of the activation tensor at `out` of m rows. Per act_group(group) of k: max =
+/// max|x| and limit = 127 or 32767; 0 gives zeros and scale 0; else inverse = limit / max, scale = max / limit, q = x *
+/// inverse rounded to nearest even and clamped to +-limit, every operation in f32. Sums as quant/activation.h says.
+/// Every kernel must give the same bits; for values that are not finite, or a max so small that the inverse is
+/// infinite, q is only within +-limit.
 void quantize_act_row(const ActNeeds& needs, const float* x, int64_t m, int64_t k, int64_t i, std::byte* out);
 /// The same for a row given by a function of the index, which is called several times per element.
 void quantize_act_row(const ActNeeds& needs, FunctionRef<float(int64_t)> x, int64_t m, int64_t k, int64_t i,

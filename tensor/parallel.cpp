@@ -21,10 +21,10 @@ namespace nibble {
 namespace {
 
 // Longer than the gap between two nodes of a plan and than a worker that was interrupted stays away, shorter than a
-// scheduler's slice: a neighbour that needs the CPU gets it almost at once. Parking is expensive: in a virtual machine a
-// parked thread comes back tens of microseconds late. Spinning in vain halves the next spin, six times at most: the one
-// waited for may need this very CPU. Yielding then costs nothing on an idle machine, and on a busy one it lets others
-// run without the wake-up that parking asks for.
+// scheduler's slice: a neighbour that needs the CPU gets it almost at once. Parking is expensive: in a virtual machine
+// a parked thread comes back tens of microseconds late. Spinning in vain halves the next spin, six times at most: the
+// one waited for may need this very CPU. Yielding then costs nothing on an idle machine, and on a busy one it lets
+// others run without the wake-up that parking asks for.
 constexpr auto spin_time = std::chrono::nanoseconds(200000);
 constexpr int most_halvings = 6;
 constexpr int pauses_per_look = 64;  // between looks at the clock: 1 to 4 us

@@ -263,7 +263,8 @@ bool overlap(const Tensor& a, size_t a_bytes, const Tensor& b, size_t b_bytes) {
 }  // namespace
 
 void Plan::Impl::check(const ThreadPool& pool, std::span<const Tensor> in, std::span<const Tensor> out) const {
-  NIBBLE_CHECK(pool.size() == options.threads, "plan: compiled for ", options.threads, " threads, run on ", pool.size());
+  NIBBLE_CHECK(pool.size() == options.threads, "plan: compiled for ", options.threads, " threads, run on ",
+               pool.size());
   NIBBLE_CHECK(in.size() == graph.inputs.size(), "plan: expected ", graph.inputs.size(), " inputs, found ", in.size());
   NIBBLE_CHECK(out.size() == graph.outputs.size(), "plan: expected ", graph.outputs.size(), " outputs, found ",
                out.size());

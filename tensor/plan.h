@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A graph compiled once and replayed: passes, kernel choice, memory layout. Running allocates, looks up and logs nothing.
+// A graph compiled once and replayed: passes, kernel choice, memory layout. Running allocates, looks up and logs
+// nothing.
 #pragma once
 
 #include <memory>
@@ -24,7 +25,8 @@ struct PlanOptions {
   bool run_passes = true;
 };
 
-/// Immutable after compile. Keeps the graph's nodes and constants' addresses, not the Graph. One plan may run on one pool at a time (it owns its arena).
+/// Immutable after compile. Keeps the graph's nodes and constants' addresses, not the Graph. One plan may run on one
+/// pool at a time (it owns its arena).
 class Plan {
  public:
   /// Throws Error naming the node when shapes, constants or kernels don't fit.

@@ -36,7 +36,8 @@ std::string json_string(std::string_view text) {
   return out + '"';
 }
 
-std::string complete_event(std::string_view title, const Profile::Event& e, int64_t origin, int64_t begin, int64_t end) {
+std::string complete_event(std::string_view title, const Profile::Event& e, int64_t origin, int64_t begin,
+                           int64_t end) {
   return message("{\"name\":", json_string(title), ",\"cat\":", json_string(e.op), ",\"ph\":\"X\",\"pid\":0,\"tid\":",
                  e.worker, ",\"ts\":", fixed(static_cast<double>(begin - origin) / 1e3, 3),
                  ",\"dur\":", fixed(static_cast<double>(end - begin) / 1e3, 3),

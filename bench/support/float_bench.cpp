@@ -84,7 +84,8 @@ Tensor Inputs::packed(const std::string& format, int64_t n, int64_t k) {
   const Tensor t = add({Shape{n, k}, DType::packed, &f});
   std::vector<float> panel(static_cast<size_t>(16 * k));
   for (size_t i = 0; i < panel.size(); ++i) panel[i] = noise(i);
-  for (int64_t row = 0; row < n; row += 16) quant::quantize_rows(f, panel.data(), n, k, row, std::min<int64_t>(16, n - row), t.data);
+  for (int64_t row = 0; row < n; row += 16)
+    quant::quantize_rows(f, panel.data(), n, k, row, std::min<int64_t>(16, n - row), t.data);
   return t;
 }
 

@@ -10,7 +10,8 @@
 
 namespace nibble::bench {
 
-/// f32 multiply-adds a second of one thread, times two: twelve independent AVX2 chains, the best of a few runs. Asked once.
+/// f32 multiply-adds a second of one thread, times two: twelve independent AVX2 chains, the best of a few runs. Asked
+/// once.
 double fma_peak();
 
 /// An op's inputs with memory of their own.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// ChatGLM-6B (GLM, arXiv 2103.10360; github.com/THUDM/ChatGLM-6B): prompts whose tokens see each other, two positions per
-// token, each for one half of a head, DeepNorm's residuals (arXiv 2203.00555). The converters to GGUF know no such model.
+// ChatGLM-6B (GLM, arXiv 2103.10360; github.com/THUDM/ChatGLM-6B): prompts whose tokens see each other, two positions
+// per token, each for one half of a head, DeepNorm's residuals (arXiv 2203.00555). The converters to GGUF know no such
+// model.
 #include <cmath>
 
 #include "models/builder.h"

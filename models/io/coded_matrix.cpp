@@ -32,11 +32,13 @@ void check_finite(const CodedMatrix& m, const char* what, int64_t row, int64_t c
   if (finite) return;
   const auto bad = std::find_if(values.begin(), values.end(), [](float value) { return !std::isfinite(value); });
   const int64_t at = bad - values.begin();
-  fail(m.where, ": expected finite ", what, ", found ", *bad, " at (", row + at / columns, ", ", at % columns, ") of the ", m.n, " x ", columns);
+  fail(m.where, ": expected finite ", what, ", found ", *bad, " at (", row + at / columns, ", ", at % columns,
+       ") of the ", m.n, " x ", columns);
 }
 
 /// (rows, scales_per_row) each.
-void read_scales(const CodedMatrix& m, int64_t row, int64_t rows, std::vector<float>& scales, std::vector<float>& offsets) {
+void read_scales(const CodedMatrix& m, int64_t row, int64_t rows, std::vector<float>& scales,
+                 std::vector<float>& offsets) {
   scales.resize(static_cast<size_t>(rows * m.scales_per_row()));
   offsets.resize(scales.size());
   m.scales(row, rows, scales.data(), offsets.data());
@@ -73,7 +75,11 @@ void settle(CodedMatrix& m) {
   const int stored = m.bits == 0 ? 0 : stored_group(m);
   if (m.codebook != 0) {
     const bool fits = stored >= block_k;
-    m.format = fits ? &quant::format_of({.group = static_cast<uint16_t>(stored), .bits = static_cast<uint8_t>(m.bits), .scale = DType::f32, .codebook = m.codebook, .product = m.product})
+    m.format = fits ? &quant::format_of({.group = static_cast<uint16_t>(stored),
+                                         .bits = static_cast<uint8_t>(m.bits),
+                                         .scale = DType::f32,
+                                         .codebook = m.codebook,
+                                         .product = m.product})
                     : &quant::find_format(name(m.product));
     return;
   }
@@ -83,18 +89,24 @@ void settle(CodedMatrix& m) {
     m.format = &quant::find_format(name(m.bits == 0 ? m.scale : DType::f32));
     return;
   }
-  m.format = &quant::format_of({.group = static_cast<uint16_t>(stored), .bits = static_cast<uint8_t>(m.bits), .zero_point = m.zero_point, .scale = m.scale});
+  m.format = &quant::format_of({.group = static_cast<uint16_t>(stored),
+                                .bits = static_cast<uint8_t>(m.bits),
+                                .zero_point = m.zero_point,
+                                .scale = m.scale});
   if (in_place) return;
   m.order.resize(static_cast<size_t>(m.k));
   std::iota(m.order.begin(), m.order.end(), 0);
-  std::stable_sort(m.order.begin(), m.order.end(), [&](int32_t a, int32_t b) { return group_of(m, a) < group_of(m, b); });
+  std::stable_sort(m.order.begin(), m.order.end(),
+                   [&](int32_t a, int32_t b) { return group_of(m, a) < group_of(m, b); });
 }
 
 CodedRows read_codes(const CodedMatrix& m, int64_t row, int64_t rows) {
-  const auto count = static_cast<size_t>(rows), k = static_cast<size_t>(m.k), per_row = static_cast<size_t>(m.scales_per_row());
+  const auto count = static_cast<size_t>(rows), k = static_cast<size_t>(m.k),
+             per_row = static_cast<size_t>(m.scales_per_row());
   const auto stored = static_cast<int64_t>(m.format->layout.group);
   const auto groups = static_cast<size_t>(m.k / stored);
-  CodedRows out{std::vector<uint8_t>(count * k), std::vector<float>(count * groups), std::vector<float>(count * groups)};
+  CodedRows out{std::vector<uint8_t>(count * k), std::vector<float>(count * groups),
+                std::vector<float>(count * groups)};
   std::vector<float> scales, offsets;
   read_scales(m, row, rows, scales, offsets);
   for (size_t g = 0; g < groups; ++g) {
@@ -121,7 +133,8 @@ void read_floats(const CodedMatrix& m, int64_t row, int64_t rows, float* out) {
     m.floats(row, rows, out);
     return check_finite(m, "weights", row, m.k, {out, static_cast<size_t>(rows * m.k)});
   }
-  const auto count = static_cast<size_t>(rows), k = static_cast<size_t>(m.k), per_row = static_cast<size_t>(m.scales_per_row());
+  const auto count = static_cast<size_t>(rows), k = static_cast<size_t>(m.k),
+             per_row = static_cast<size_t>(m.scales_per_row());
   std::vector<float> scales, offsets;
   std::vector<uint8_t> codes(count * k);
   read_scales(m, row, rows, scales, offsets);

@@ -21,7 +21,8 @@ struct CodedMatrix {
   DType scale = DType::f32;     ///< in which scales and minima are exact; with bits 0 the weights
   int64_t group = 0;            ///< columns that share a scale, in their order or by `groups`; the last may be fewer
   std::vector<int32_t> groups;  ///< of each column; empty: column / group
-  uint8_t codebook = 0;         ///< a book of floats (tensor/panel.h) that the codes are of; `floats` then gives the weights too
+  uint8_t codebook =
+      0;  ///< a book of floats (tensor/panel.h) that the codes are of; `floats` then gives the weights too
   DType product = DType::f32;   ///< with a codebook: what the weights are rounded to
 
   /// (rows, k), in the checkpoint's order of columns. Threads may call these at once.
@@ -41,8 +42,8 @@ struct CodedMatrix {
 /// Chooses the format and the order. `groups` that count up as column / group are dropped.
 void settle(CodedMatrix& matrix);
 
-/// Rows as quant::NumberedRows has them, with stored groups and columns as in `format`. Throws Error for a scale or an offset
-/// that is not finite.
+/// Rows as quant::NumberedRows has them, with stored groups and columns as in `format`. Throws Error for a scale or an
+/// offset that is not finite.
 struct CodedRows {
   std::vector<uint8_t> codes;
   std::vector<float> scales, offsets;

@@ -134,7 +134,8 @@ void GgufParser::parse_header() {
   value_count_ = take<uint64_t>("the number of keys");
   const uint64_t tensors_fit = std::min(left() / min_tensor_bytes, max_tensors);
   const uint64_t values_fit = std::min(left() / min_value_bytes, max_values);
-  if (tensor_count_ > tensors_fit) bad(tensor_count_, " tensors: expected at most ", tensors_fit, " in a file of this size");
+  if (tensor_count_ > tensors_fit)
+    bad(tensor_count_, " tensors: expected at most ", tensors_fit, " in a file of this size");
   if (value_count_ > values_fit) bad(value_count_, " keys: expected at most ", values_fit, " in a file of this size");
 }
 
@@ -151,7 +152,8 @@ void GgufParser::parse_numbers(GgufValue& value) {
   for (Wide& number : numbers) {
     const T raw = take<T>("an array element");
     if constexpr (std::is_same_v<T, uint64_t>)
-      if (raw > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) bad("array element ", raw, " is above 2^63 - 1");
+      if (raw > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
+        bad("array element ", raw, " is above 2^63 - 1");
     number = static_cast<Wide>(raw);
   }
   value.data = std::move(numbers);
@@ -252,14 +254,15 @@ const quant::BlockType* GgufParser::native_type(uint32_t& rank, uint64_t (&sizes
   if (native_types_.empty()) return nullptr;
   for (const quant::BlockType* type : native_types_) {
     if (rank < 3 || sizes[0] != type->block_bytes) continue;
-    if (sizes[1] > static_cast<uint64_t>(std::numeric_limits<int64_t>::max() / type->block_elements)) bad("dimension 1 is too large");
+    if (sizes[1] > static_cast<uint64_t>(std::numeric_limits<int64_t>::max() / type->block_elements))
+      bad("dimension 1 is too large");
     sizes[0] = sizes[1] * static_cast<uint64_t>(type->block_elements);
     sizes[1] = sizes[2], sizes[2] = rank > 3 ? sizes[3] : 0, sizes[3] = 0;
     --rank;
     return type;
   }
-  bad("dimensions of type I8 begin with ", sizes[0], ", of ", rank, ": expected the bytes of a block of one of the types in ",
-      native_types_key, ", blocks per row, rows");
+  bad("dimensions of type I8 begin with ", sizes[0], ", of ", rank,
+      ": expected the bytes of a block of one of the types in ", native_types_key, ", blocks per row, rows");
 }
 
 void GgufParser::parse_tensor() {
@@ -315,7 +318,8 @@ void GgufParser::place_tensors() {
   }
   std::vector<uint32_t> order(tensors_.size());
   std::iota(order.begin(), order.end(), 0u);
-  std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return tensors_[a].offset < tensors_[b].offset; });
+  std::sort(order.begin(), order.end(),
+            [&](uint32_t a, uint32_t b) { return tensors_[a].offset < tensors_[b].offset; });
   uint64_t end = std::min(begin, size), unused = 0;
   const GgufTensor* previous = nullptr;
   for (uint32_t i : order) {
@@ -360,7 +364,8 @@ uint64_t GgufParser::split_number(std::string_view key, uint64_t low, uint64_t h
     number = static_cast<uint64_t>(*with_sign);
   else fail(path_, ": key '", key, "': expected an unsigned integer, found another type or a negative number");
   if (number < low || number > high)
-    fail(path_, ": key '", key, "': expected ", low == high ? "" : message("between ", low, " and "), high, ", found ", number);
+    fail(path_, ": key '", key, "': expected ", low == high ? "" : message("between ", low, " and "), high, ", found ",
+         number);
   return number;
 }
 
@@ -411,8 +416,8 @@ Gguf GgufParser::open(const std::string& path) {
   gguf.tensor_order_ = sorted_by_name(gguf.tensors_, [](const auto& t) -> const std::string& { return t.name; });
   for (size_t i = 1; i < gguf.tensor_order_.size(); ++i) {
     const GgufTensor& tensor = gguf.tensors_[gguf.tensor_order_[i]];
-    NIBBLE_CHECK(gguf.tensors_[gguf.tensor_order_[i - 1]].name != tensor.name, gguf.files_[tensor.file].path(), ": tensor '",
-                 printable(tensor.name), "' is there twice");
+    NIBBLE_CHECK(gguf.tensors_[gguf.tensor_order_[i - 1]].name != tensor.name, gguf.files_[tensor.file].path(),
+                 ": tensor '", printable(tensor.name), "' is there twice");
   }
   for (const MappedFile& file : gguf.files_) file.check_unchanged();
   return gguf;

@@ -15,7 +15,8 @@ struct GgufTypeName {
 };
 GgufTypeName gguf_type_name(uint32_t id);
 
-/// How plain numbers that are no block type of quant/ stand in a file that is written: f64, i8, i16, i32, i64, else nullptr.
+/// How plain numbers that are no block type of quant/ stand in a file that is written: f64, i8, i16, i32, i64, else
+/// nullptr.
 const quant::BlockType* gguf_plain_type(std::string_view name);
 
 }  // namespace nibble::models

@@ -59,7 +59,8 @@ void append_value(std::string& out, const GgufValue& value) {
   std::visit(
       [&]<class T>(const T& data) {
         if constexpr (std::is_same_v<T, std::string>) append_string(out, data);
-        else if constexpr (std::is_same_v<T, std::vector<std::string>>) for (const std::string& text : data) append_string(out, text);
+        else if constexpr (std::is_same_v<T, std::vector<std::string>>)
+          for (const std::string& text : data) append_string(out, text);
         else if constexpr (std::is_arithmetic_v<T>) append_number(out, value.type, data);
         else for (const auto& number : data) append_number(out, value.element, number);
       },
@@ -94,7 +95,8 @@ void append_tensor(std::string& out, const GgufOutput& tensor, uint64_t offset) 
 /// A file that takes its name when it is whole.
 class NewFile {
  public:
-  explicit NewFile(std::string path) : path_(std::move(path)), partial_(path_ + ".partial." + std::to_string(getpid())) {
+  explicit NewFile(std::string path)
+      : path_(std::move(path)), partial_(path_ + ".partial." + std::to_string(getpid())) {
     file_ = std::fopen(partial_.c_str(), "wbx");
     check(file_ != nullptr, "create");
   }
@@ -116,7 +118,9 @@ class NewFile {
   }
 
  private:
-  void check(bool ok, const char* what) const { NIBBLE_CHECK(ok, path_, ": cannot ", what, " it: ", std::strerror(errno)); }
+  void check(bool ok, const char* what) const {
+    NIBBLE_CHECK(ok, path_, ": cannot ", what, " it: ", std::strerror(errno));
+  }
   std::string path_, partial_;
   std::FILE* file_ = nullptr;
 };
@@ -127,14 +131,15 @@ std::vector<std::string> native_names(std::span<const GgufOutput> tensors) {
     for (const GgufOutput& tensor : tensors)
       if (tensor.type == type) {
         for (const std::string& name : names)
-          NIBBLE_CHECK(quant::find_native_type(name)->block_bytes != type->block_bytes, "tensor ", tensor.name, ": type ", type->name,
-                       " and type ", name, " have blocks of ", type->block_bytes, " bytes and can't stand in one file");
+          NIBBLE_CHECK(quant::find_native_type(name)->block_bytes != type->block_bytes, "tensor ", tensor.name,
+                       ": type ", type->name, " and type ", name, " have blocks of ", type->block_bytes,
+                       " bytes and can't stand in one file");
         names.emplace_back(type->name);
         break;
       }
   for (const GgufOutput& tensor : tensors)
-    NIBBLE_CHECK(names.empty() || tensor.type->name != "i8", "tensor ", tensor.name, " of i8 and tensors of type ", names.front(),
-                 " can't stand in one file");
+    NIBBLE_CHECK(names.empty() || tensor.type->name != "i8", "tensor ", tensor.name, " of i8 and tensors of type ",
+                 names.front(), " can't stand in one file");
   return names;
 }
 
@@ -180,7 +185,8 @@ class ShardWriter {
     for (const GgufOutput& tensor : tensors) {
       const uint64_t size = bytes_of(tensor);
       tensor.fill(std::span(data).first(size));
-      std::fill(data.begin() + static_cast<std::ptrdiff_t>(size), data.begin() + static_cast<std::ptrdiff_t>(padded(size)), std::byte{0});
+      std::fill(data.begin() + static_cast<std::ptrdiff_t>(size),
+                data.begin() + static_cast<std::ptrdiff_t>(padded(size)), std::byte{0});
       file_.write(data.data(), padded(size));
     }
     file_.sync();

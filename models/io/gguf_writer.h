@@ -27,10 +27,10 @@ struct GgufOutput {
   std::function<void(std::span<std::byte> out)> fill;
 };
 
-/// Writes keys and tensors, at the alignment that the key general.alignment asks for; returns the bytes written. The file
-/// appears under its name only when it is whole and on disk. With `split_bytes`, and more bytes of tensors than that, there
-/// are several: "a.gguf" becomes a-00001-of-0000N.gguf and so on, the keys in the first, and none appears before all are
-/// whole. Throws Error naming the file.
+/// Writes keys and tensors, at the alignment that the key general.alignment asks for; returns the bytes written. The
+/// file appears under its name only when it is whole and on disk. With `split_bytes`, and more bytes of tensors than
+/// that, there are several: "a.gguf" becomes a-00001-of-0000N.gguf and so on, the keys in the first, and none appears
+/// before all are whole. Throws Error naming the file.
 uint64_t write_gguf(const std::string& path, std::span<const std::pair<std::string, GgufValue>> values,
                     std::span<const GgufOutput> tensors, uint64_t split_bytes = 0);
 

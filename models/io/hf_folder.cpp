@@ -28,7 +28,8 @@ bool inside(const fs::path& file, const fs::path& folder) {
 }
 
 bool plain_name(std::string_view name) {
-  return !name.empty() && name != "." && name != ".." && name.find_first_of(std::string_view("/\\\0", 3)) == std::string_view::npos;
+  return !name.empty() && name != "." && name != ".." &&
+         name.find_first_of(std::string_view("/\\\0", 3)) == std::string_view::npos;
 }
 
 }  // namespace
@@ -56,7 +57,8 @@ std::optional<std::string> HfFolder::text(const std::string& name, uint64_t limi
   const std::string file = file_path(name);
   if (file.empty()) return std::nullopt;
   const MappedFile mapped(file);
-  NIBBLE_CHECK(mapped.bytes().size() <= limit, file, ": expected at most ", limit, " bytes, found ", mapped.bytes().size());
+  NIBBLE_CHECK(mapped.bytes().size() <= limit, file, ": expected at most ", limit, " bytes, found ",
+               mapped.bytes().size());
   return std::string(reinterpret_cast<const char*>(mapped.bytes().data()), mapped.bytes().size());
 }
 
@@ -79,8 +81,10 @@ std::string HfFolder::only_weights() const {
     if (ending == ".bin" || ending == ".pt" || ending == ".pth") pickled.insert(name);
   }
   if (safe.size() == 1) return file_path(*safe.begin());
-  NIBBLE_CHECK(safe.empty(), path_, ": expected model.safetensors or ", index_name, ", found ", safe.size(), " other .safetensors files");
-  NIBBLE_CHECK(pickled.empty(), path_, ": ", printable(*pickled.begin()), " is a pickle, which can run any program, so it is not read: "
+  NIBBLE_CHECK(safe.empty(), path_, ": expected model.safetensors or ", index_name, ", found ", safe.size(),
+               " other .safetensors files");
+  NIBBLE_CHECK(pickled.empty(), path_, ": ", printable(*pickled.begin()),
+               " is a pickle, which can run any program, so it is not read: "
                "save the model again with transformers' save_pretrained, or convert it to GGUF");
   fail(path_, ": no weights: expected model.safetensors or ", index_name);
 }
@@ -92,10 +96,12 @@ void HfFolder::open_shards() {
     files_.emplace_back(only_weights());
   } else {
     const auto map = index->find("weight_map");
-    NIBBLE_CHECK(map != index->end() && map->is_object(), path_, "/", index_name, ": key 'weight_map': expected an object");
+    NIBBLE_CHECK(map != index->end() && map->is_object(), path_, "/", index_name,
+                 ": key 'weight_map': expected an object");
     for (const auto& [tensor, shard] : map->items()) {
-      NIBBLE_CHECK(shard.is_string() && plain_name(shard.get<std::string>()), path_, "/", index_name, ": tensor '", printable(tensor),
-                   "': expected the name of a file in this folder, found ", printable(shard.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)));
+      NIBBLE_CHECK(shard.is_string() && plain_name(shard.get<std::string>()), path_, "/", index_name, ": tensor '",
+                   printable(tensor), "': expected the name of a file in this folder, found ",
+                   printable(shard.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)));
       shards.emplace(shard.get<std::string>(), 0);
     }
     for (auto& [name, number] : shards) {
@@ -107,22 +113,24 @@ void HfFolder::open_shards() {
   }
   for (size_t i = 0; i < files_.size(); ++i)
     for (StoredTensor& tensor : read_safetensors(files_[i], i)) tensors_.push_back(std::move(tensor));
-  std::sort(tensors_.begin(), tensors_.end(), [](const StoredTensor& a, const StoredTensor& b) { return a.name < b.name; });
+  std::sort(tensors_.begin(), tensors_.end(),
+            [](const StoredTensor& a, const StoredTensor& b) { return a.name < b.name; });
   for (size_t i = 1; i < tensors_.size(); ++i)
-    NIBBLE_CHECK(tensors_[i - 1].name != tensors_[i].name, file(tensors_[i]).path(), ": tensor '", printable(tensors_[i].name),
-                 "' is also in ", file(tensors_[i - 1]).path());
+    NIBBLE_CHECK(tensors_[i - 1].name != tensors_[i].name, file(tensors_[i]).path(), ": tensor '",
+                 printable(tensors_[i].name), "' is also in ", file(tensors_[i - 1]).path());
   if (!index) return;
   for (const auto& [name, shard] : index->at("weight_map").items()) {
     const StoredTensor* found = exact(name);
-    NIBBLE_CHECK(found != nullptr && found->file == shards.at(shard.get<std::string>()), path_, "/", index_name, ": tensor '",
-                 printable(name), "' is not in ", printable(shard.get<std::string>()));
+    NIBBLE_CHECK(found != nullptr && found->file == shards.at(shard.get<std::string>()), path_, "/", index_name,
+                 ": tensor '", printable(name), "' is not in ", printable(shard.get<std::string>()));
   }
 }
 
 HfFolder HfFolder::open(const std::string& path) {
   HfFolder folder(path);
   const bool adapter = folder.file_path("config.json").empty() && !folder.file_path("adapter_config.json").empty();
-  NIBBLE_CHECK(!adapter, folder.path_, ": an adapter (adapter_config.json), not a model: merge it into its base model first");
+  NIBBLE_CHECK(!adapter, folder.path_,
+               ": an adapter (adapter_config.json), not a model: merge it into its base model first");
   NIBBLE_CHECK(!folder.file_path("config.json").empty(), folder.path_, ": not a model folder: it has no config.json");
   folder.open_shards();
   join_split_mxfp4(folder.tensors_, folder.path_);
@@ -165,8 +173,10 @@ Metadata HfFolder::metadata() const {
       if (!value.is_null()) (*config)[key] = value;
   }
   if (!config->contains("quantization_config"))
-    if (const auto quantization = json("quantize_config.json", max_config_bytes)) (*config)["quantization_config"] = *quantization;
-  if (const auto generation = json("generation_config.json", max_config_bytes)) (*config)["generation_config"] = *generation;
+    if (const auto quantization = json("quantize_config.json", max_config_bytes))
+      (*config)["quantization_config"] = *quantization;
+  if (const auto generation = json("generation_config.json", max_config_bytes))
+    (*config)["generation_config"] = *generation;
   return Metadata(Metadata::Source::hugging_face, path_ + "/config.json", "", std::move(*config));
 }
 
@@ -181,7 +191,8 @@ std::string HfFolder::chat_template() const {
   // several, by name
   if (found->is_array())
     for (const nlohmann::json& entry : *found)
-      if (entry.is_object() && entry.contains("name") && entry["name"] == "default" && entry.contains("template") && entry["template"].is_string())
+      if (entry.is_object() && entry.contains("name") && entry["name"] == "default" && entry.contains("template") &&
+          entry["template"].is_string())
         return entry["template"].get<std::string>();
   fail(path_, "/tokenizer_config.json: key 'chat_template': expected a text, or a list with one named default");
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A model folder as Hugging Face transformers saves it: config.json, generation_config.json, and model.safetensors or
-// model.safetensors.index.json with its shards. Everything in it is untrusted; nothing in it is run, and no file outside
-// of it is opened, but for the blobs that a hub cache's snapshot links to.
+// model.safetensors.index.json with its shards. Everything in it is untrusted; nothing in it is run, and no file
+// outside of it is opened, but for the blobs that a hub cache's snapshot links to.
 #pragma once
 
 #include <cstddef>

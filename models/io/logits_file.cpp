@@ -26,7 +26,9 @@ void encode_log_probs(std::span<const float> logits, double log_sum, std::span<s
   auto* codes = reinterpret_cast<uint16_t*>(row.data() + sizeof(head));
   const float inverse = step > 0 ? 1 / step : 0;
   for (size_t i = 0; i < logits.size(); ++i)
-    codes[i] = logits[i] > lowest ? static_cast<uint16_t>(std::min(65535.0f, std::nearbyint(inverse * (logits[i] - lowest)))) : 0;
+    codes[i] = logits[i] > lowest
+                   ? static_cast<uint16_t>(std::min(65535.0f, std::nearbyint(inverse * (logits[i] - lowest))))
+                   : 0;
   if (logits.size() % 2 != 0) codes[logits.size()] = 0;
 }
 
@@ -57,14 +59,17 @@ LogitsFile::LogitsFile(const std::string& path) : file_(path) {
   std::memcpy(numbers, bytes.data() + magic_bytes, sizeof(numbers));
   shape_ = {.context = numbers[0], .vocab = numbers[1], .chunks = numbers[2]};
   constexpr int32_t most = 1 << 24;
-  NIBBLE_CHECK(shape_.context >= 4 && shape_.context <= most && shape_.vocab >= 1 && shape_.vocab <= most && shape_.chunks >= 1 &&
-                   shape_.chunks <= most, path, ": expected a context of 4, a vocabulary and chunks of 1 to ", most, "; found ",
-               shape_.context, ", ", shape_.vocab, " and ", shape_.chunks);
+  NIBBLE_CHECK(shape_.context >= 4 && shape_.context <= most && shape_.vocab >= 1 && shape_.vocab <= most &&
+                   shape_.chunks >= 1 && shape_.chunks <= most,
+               path, ": expected a context of 4, a vocabulary and chunks of 1 to ", most, "; found ", shape_.context,
+               ", ", shape_.vocab, " and ", shape_.chunks);
   // at most 2^26 + 2^23 * 2^26
-  const uint64_t chunk_bytes = static_cast<uint64_t>(shape_.context) * sizeof(int32_t) + static_cast<uint64_t>(shape_.scored()) * shape_.row_bytes();
+  const uint64_t chunk_bytes = static_cast<uint64_t>(shape_.context) * sizeof(int32_t) +
+                               static_cast<uint64_t>(shape_.scored()) * shape_.row_bytes();
   const uint64_t rest = bytes.size() - header_bytes;
-  NIBBLE_CHECK(rest % chunk_bytes == 0 && rest / chunk_bytes == static_cast<uint64_t>(shape_.chunks), path, ": ", shape_.chunks, " chunks of ", shape_.context, " tokens of a vocabulary of ",
-               shape_.vocab, " need another size than the file's ", bytes.size(), " bytes: it is not whole");
+  NIBBLE_CHECK(rest % chunk_bytes == 0 && rest / chunk_bytes == static_cast<uint64_t>(shape_.chunks), path, ": ",
+               shape_.chunks, " chunks of ", shape_.context, " tokens of a vocabulary of ", shape_.vocab,
+               " need another size than the file's ", bytes.size(), " bytes: it is not whole");
 }
 
 std::span<const int32_t> LogitsFile::tokens(int chunk) const {
@@ -87,7 +92,8 @@ LogProbs LogitsFile::row(int chunk, int index) const {
 }
 
 void LogitsFile::release(int chunk) const {
-  file_.release(static_cast<size_t>(rows(chunk) - file_.bytes().data()), static_cast<size_t>(shape_.scored()) * shape_.row_bytes());
+  file_.release(static_cast<size_t>(rows(chunk) - file_.bytes().data()),
+                static_cast<size_t>(shape_.scored()) * shape_.row_bytes());
 }
 
 }  // namespace nibble::models

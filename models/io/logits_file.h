@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Log-probabilities of the tokens of a text, in the form that llama.cpp's perplexity tool writes. Little endian:
-//   "_logits_", i32 context, i32 vocab, i32 chunks, i32 token[chunks][context], and for each scored position of each chunk
-//   f32 step, f32 lowest, u16 code[vocab, made even]        log p = step * code + lowest
-// Scored are positions context / 2 to context - 2 of a chunk. What is more than 16 below the likeliest is stored as that.
+//   "_logits_", i32 context, i32 vocab, i32 chunks, i32 token[chunks][context], and for each scored position of each
+//   chunk f32 step, f32 lowest, u16 code[vocab, made even]        log p = step * code + lowest
+// Scored are positions context / 2 to context - 2 of a chunk. What is more than 16 below the likeliest is stored as
+// that.
 #pragma once
 
 #include <cstdint>

@@ -65,7 +65,8 @@ std::string shown(const json& value) {
   return text + " (" + (value.is_number_float() ? "float" : value.is_number() ? "integer" : value.type_name()) + ")";
 }
 
-[[noreturn]] void wrong(const std::string& file, std::string_view keys, const std::string& expected, const json& found) {
+[[noreturn]] void wrong(const std::string& file, std::string_view keys, const std::string& expected,
+                        const json& found) {
   fail(file, ": key '", keys, "': expected ", expected, ", found ", shown(found));
 }
 
@@ -98,7 +99,8 @@ const json* Metadata::find(std::string_view keys) const {
 
 void Metadata::set(std::string_view assignment) {
   const size_t equals = assignment.find('=');
-  NIBBLE_CHECK(equals != std::string_view::npos && equals > 0, "expected KEY=VALUE, found '", printable(assignment), "'");
+  NIBBLE_CHECK(equals != std::string_view::npos && equals > 0, "expected KEY=VALUE, found '", printable(assignment),
+               "'");
   const std::string key(assignment.substr(0, equals)), text(assignment.substr(equals + 1));
   json value = json::parse(text, nullptr, false);
   if (!value.is_number() && !value.is_boolean()) value = text;
@@ -110,7 +112,8 @@ void Metadata::set(std::string_view assignment) {
 
 void Metadata::check_set_keys() const {
   for (const SetKey& item : set_)
-    NIBBLE_CHECK(item.read, file_, ": key '", printable(item.key), "' was set, but this architecture reads no such key");
+    NIBBLE_CHECK(item.read, file_, ": key '", printable(item.key),
+                 "' was set, but this architecture reads no such key");
 }
 
 bool Metadata::has(std::string_view keys) const { return find(keys) != nullptr; }
@@ -147,7 +150,8 @@ double Metadata::need_float(std::string_view keys, double low, double high) cons
   const auto number = value->get<double>();
   // Written so that NaN fails.
   if (!(number >= low && number <= high)) {
-    if (!std::isfinite(number)) fail(file_, ": key '", keys, "': expected a number ", range(low, high), ", found ", number);
+    if (!std::isfinite(number))
+      fail(file_, ": key '", keys, "': expected a number ", range(low, high), ", found ", number);
     wrong(file_, keys, "a number " + range(low, high), *value);
   }
   return number;

@@ -13,14 +13,15 @@
 
 namespace nibble::models {
 
-/// Untrusted text made fit for a terminal and an error message: control and invalid bytes become '?', and what is longer
-/// than `limit` bytes is cut and ends in "...".
+/// Untrusted text made fit for a terminal and an error message: control and invalid bytes become '?', and what is
+/// longer than `limit` bytes is cut and ends in "...".
 std::string printable(std::string_view text, size_t limit = 80);
 
 /// Keys are tried in turn: "a|b|c". GGUF keys of the architecture are also found without their prefix
-/// ("block_count" finds "llama.block_count"), those of config.json also inside objects ("rope_scaling.factor"); null counts
-/// as absent. Integers serve where floats are asked for; of a config.json also 4.0 where an integer is. Wrong types, fractions where integers are asked for, and values outside
-/// [low, high] throw Error naming the file, the key, what was expected and what was found.
+/// ("block_count" finds "llama.block_count"), those of config.json also inside objects ("rope_scaling.factor"); null
+/// counts as absent. Integers serve where floats are asked for; of a config.json also 4.0 where an integer is. Wrong
+/// types, fractions where integers are asked for, and values outside [low, high] throw Error naming the file, the key,
+/// what was expected and what was found.
 class Metadata {
  public:
   enum class Source { gguf, hugging_face };
@@ -42,8 +43,8 @@ class Metadata {
   /// The raw value of the first key that is there; null when none is. Big arrays (the vocabulary) are not in here.
   const nlohmann::json* find(std::string_view keys) const;
   const nlohmann::json& values() const { return *values_; }
-  /// "key=value" in place of what the file says or does not say: a key as find() takes it, and a number, true, false or a
-  /// text. Throws Error when there is no '=' or no key.
+  /// "key=value" in place of what the file says or does not say: a key as find() takes it, and a number, true, false or
+  /// a text. Throws Error when there is no '=' or no key.
   void set(std::string_view assignment);
   /// Throws Error for a key that was set and that nobody has asked for since.
   void check_set_keys() const;

@@ -88,9 +88,11 @@ Header checked_header(const MappedFile& file) {
   NIBBLE_CHECK(bytes.size() >= sizeof header, "it is too short");
   std::memcpy(&header, bytes.data(), sizeof header);
   NIBBLE_CHECK(std::memcmp(header.magic, magic, sizeof header.magic) == 0, "it is not a packed copy");
-  NIBBLE_CHECK(header.version == PackedCache::version, "expected version ", PackedCache::version, ", found ", header.version);
+  NIBBLE_CHECK(header.version == PackedCache::version, "expected version ", PackedCache::version, ", found ",
+               header.version);
   NIBBLE_CHECK(header.file_bytes == bytes.size(), "expected ", header.file_bytes, " bytes, found ", bytes.size());
-  NIBBLE_CHECK(header.head_bytes <= bytes.size() && data_offset(header.head_bytes) <= bytes.size(), "it ends inside its head");
+  NIBBLE_CHECK(header.head_bytes <= bytes.size() && data_offset(header.head_bytes) <= bytes.size(),
+               "it ends inside its head");
   NIBBLE_CHECK(check_of(header, bytes) == header.check, "it is damaged");
   return header;
 }
@@ -157,9 +159,12 @@ class PartialFile {
  private:
   bool in_place() const {
     struct stat mine {}, there {};
-    return fstat(fd_, &mine) == 0 && stat(path_.c_str(), &there) == 0 && mine.st_dev == there.st_dev && mine.st_ino == there.st_ino;
+    return fstat(fd_, &mine) == 0 && stat(path_.c_str(), &there) == 0 && mine.st_dev == there.st_dev &&
+           mine.st_ino == there.st_ino;
   }
-  void check(bool ok, const char* what) const { NIBBLE_CHECK(ok, "cannot ", what, " ", path_, ": ", std::strerror(errno)); }
+  void check(bool ok, const char* what) const {
+    NIBBLE_CHECK(ok, "cannot ", what, " ", path_, ": ", std::strerror(errno));
+  }
   std::string path_, final_;
   int fd_ = -1;
   bool locked_ = false;
@@ -174,7 +179,8 @@ bool remove_partial(const std::string& path) {
   }
 }
 
-void write_copy(PartialFile& file, std::string_view key, std::string_view about, std::span<const PackedTensor> tensors) {
+void write_copy(PartialFile& file, std::string_view key, std::string_view about,
+                std::span<const PackedTensor> tensors) {
   std::string head;
   append(head, key);
   append(head, about);
@@ -275,7 +281,8 @@ std::optional<PackedCopy> PackedCache::find(std::string_view key) const {
     for (uint64_t left = head.number(); left > 0; --left) {
       std::string name = head.text();
       const uint64_t offset = head.number(), size = head.number();
-      NIBBLE_CHECK(offset % alignment == 0 && offset <= bytes.size() && size <= bytes.size() - offset, "tensor ", name, " is outside of it");
+      NIBBLE_CHECK(offset % alignment == 0 && offset <= bytes.size() && size <= bytes.size() - offset, "tensor ", name,
+                   " is outside of it");
       copy.tensors_[std::move(name)] = bytes.subspan(offset, size);
     }
     return copy;
@@ -338,9 +345,11 @@ uint64_t PackedCache::clear() const {
 }
 
 std::string default_packed_cache() {
-  if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache != nullptr && *cache == '/') return message(cache, "/nibble/packed");
+  if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache != nullptr && *cache == '/')
+    return message(cache, "/nibble/packed");
   const char* home = std::getenv("HOME");
-  NIBBLE_CHECK(home != nullptr && *home != '\0', "neither XDG_CACHE_HOME nor HOME says where packed weights could be kept");
+  NIBBLE_CHECK(home != nullptr && *home != '\0',
+               "neither XDG_CACHE_HOME nor HOME says where packed weights could be kept");
   return message(home, "/.cache/nibble/packed");
 }
 

@@ -7,8 +7,8 @@
 //   0       magic "nibblepk", version (u64), check (two u64), size of the file, size of the head (u64 each)
 //   48      head: key, about, then the tensors (name, offset, bytes); texts as u64 length and bytes; u64 count in front
 //   ...     tensors, each at a multiple of 64, the first at a multiple of 4096
-// `check` is a hash of the head and of bytes taken from all over the data: a file that lost parts of what was written is
-// found out without reading it all.
+// `check` is a hash of the head and of bytes taken from all over the data: a file that lost parts of what was written
+// is found out without reading it all.
 //
 // Copies are written beside their place under a lock and renamed when they are whole and on the disk, so a process that
 // dies, or several that write the same one, never leave a partial copy to be found.

@@ -13,8 +13,15 @@ namespace nibble::models {
 
 namespace {
 
-constexpr const Scheme* schemes[] = {&gptq_scheme, &awq_scheme, &auto_round_scheme, &intel_auto_round_scheme, &compressed_tensors_scheme, &fp8_scheme,
-                                     &fbgemm_fp8_scheme, &bitsandbytes_scheme, &hqq_scheme};
+constexpr const Scheme* schemes[] = {&gptq_scheme,
+                                     &awq_scheme,
+                                     &auto_round_scheme,
+                                     &intel_auto_round_scheme,
+                                     &compressed_tensors_scheme,
+                                     &fp8_scheme,
+                                     &fbgemm_fp8_scheme,
+                                     &bitsandbytes_scheme,
+                                     &hqq_scheme};
 
 const Scheme& scheme_of(const Metadata& config) {
   const std::string method = config.get_string("quantization_config.quant_method", "gptq");
@@ -23,7 +30,8 @@ const Scheme& scheme_of(const Metadata& config) {
     if (scheme->method == method) return *scheme;
     known += message(known.empty() ? "" : ", ", scheme->method);
   }
-  fail(config.file(), ": key 'quantization_config.quant_method': expected one of ", known, "; found '", printable(method), "'");
+  fail(config.file(), ": key 'quantization_config.quant_method': expected one of ", known, "; found '",
+       printable(method), "'");
 }
 
 /// The module's weight, or else its tensor of codes, stands for the whole.
@@ -46,13 +54,16 @@ StoredTensor joined(const Module& module, const StoredTensor& mark, const Scheme
 }  // namespace
 
 bool reads_quant_method(std::string_view method) {
-  return std::any_of(std::begin(schemes), std::end(schemes), [&](const Scheme* scheme) { return scheme->method == method; });
+  return std::any_of(std::begin(schemes), std::end(schemes),
+                     [&](const Scheme* scheme) { return scheme->method == method; });
 }
 
 std::vector<StoredTensor> join_quantized(const HfFolder& folder, const Metadata& config) {
-  if (config.has("quantization")) fail(config.file(), ": key 'quantization': weights quantised by MLX are not supported");
+  if (config.has("quantization"))
+    fail(config.file(), ": key 'quantization': weights quantised by MLX are not supported");
   // MXFP4 is joined by split_mxfp4.h
-  if (!config.has("quantization_config") || config.get_string("quantization_config.quant_method", "gptq") == "mxfp4") return folder.tensors();
+  if (!config.has("quantization_config") || config.get_string("quantization_config.quant_method", "gptq") == "mxfp4")
+    return folder.tensors();
   const Scheme& scheme = scheme_of(config);
   scheme.check(config);
   std::map<std::string, const StoredTensor*, std::less<>> modules;
@@ -68,10 +79,12 @@ std::vector<StoredTensor> join_quantized(const HfFolder& folder, const Metadata&
   for (const StoredTensor& tensor : folder.tensors()) {
     std::string_view stem = tensor.name;
     bool part = false;  // of a module's weight: module.scales, module.weight.absmax
-    for (size_t dot; !part && (dot = stem.rfind('.')) != std::string_view::npos; part = modules.contains(stem)) stem = stem.substr(0, dot);
+    for (size_t dot; !part && (dot = stem.rfind('.')) != std::string_view::npos; part = modules.contains(stem))
+      stem = stem.substr(0, dot);
     if (!part || tensor.name == std::string(stem) + ".bias") tensors.push_back(tensor);
   }
-  std::sort(tensors.begin(), tensors.end(), [](const StoredTensor& a, const StoredTensor& b) { return a.name < b.name; });
+  std::sort(tensors.begin(), tensors.end(),
+            [](const StoredTensor& a, const StoredTensor& b) { return a.name < b.name; });
   return tensors;
 }
 

@@ -12,8 +12,9 @@
 
 namespace nibble::models {
 
-/// The folder's tensors, sorted by name, with one tensor "module.weight" (StoredTensor::coded) in place of the tensors of each
-/// quantised module; its bias stays. Throws Error naming the file, the key or tensor, what was expected and what was found.
+/// The folder's tensors, sorted by name, with one tensor "module.weight" (StoredTensor::coded) in place of the tensors
+/// of each quantised module; its bias stays. Throws Error naming the file, the key or tensor, what was expected and
+/// what was found.
 std::vector<StoredTensor> join_quantized(const HfFolder& folder, const Metadata& config);
 
 /// Whether `quantization_config.quant_method` may be this.

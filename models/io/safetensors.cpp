@@ -68,7 +68,9 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   }
   bool start_array(std::size_t) override {
     if (depth_ != 2 || in_metadata_ || in_array_) bad("an array where none is expected");
-    std::optional<std::vector<uint64_t>>* array = field_ == "shape" ? &entry_.shape : field_ == "data_offsets" ? &entry_.offsets : nullptr;
+    std::optional<std::vector<uint64_t>>* array = field_ == "shape"          ? &entry_.shape
+                                                  : field_ == "data_offsets" ? &entry_.offsets
+                                                                             : nullptr;
     if (array == nullptr) bad("expected the keys dtype, shape and data_offsets, found '", printable(field_), "'");
     if (array->has_value()) bad("'", field_, "' is there twice");
     numbers_ = &array->emplace();
@@ -129,7 +131,8 @@ StoredTensor make_tensor(Entry entry, const std::string& file, uint64_t data_beg
   const auto check = [&](bool ok, const auto&... args) {
     if (!ok) fail(file, ": tensor '", printable(entry.name), "': ", args...);
   };
-  const auto* known = std::find_if(std::begin(type_names), std::end(type_names), [&](const TypeName& t) { return t.stored == *entry.type; });
+  const auto* known = std::find_if(std::begin(type_names), std::end(type_names),
+                                   [&](const TypeName& t) { return t.stored == *entry.type; });
   check(known != std::end(type_names), "type '", printable(*entry.type), "' is not supported");
   tensor.element = find_element_type(known->ours);
   for (const quant::BlockType* type : quant::all_block_types())
@@ -137,16 +140,20 @@ StoredTensor make_tensor(Entry entry, const std::string& file, uint64_t data_beg
   uint64_t elements = 1, bytes = 0;
   // a size is checked by itself too: beside a 0 it does not show in the product
   for (const uint64_t size : *entry.shape)
-    check(!__builtin_mul_overflow(elements, size, &elements) && std::max(elements, size) <= uint64_t{1} << 62, "the dimensions' product is too large");
+    check(!__builtin_mul_overflow(elements, size, &elements) && std::max(elements, size) <= uint64_t{1} << 62,
+          "the dimensions' product is too large");
   check(!__builtin_mul_overflow(elements, tensor.block_bytes(), &bytes), "its size in bytes is above 2^64");
   const uint64_t begin = (*entry.offsets)[0], end = (*entry.offsets)[1];
-  check(begin <= end && end <= data_bytes, "data_offsets ", begin, " to ", end, ": expected a range in the ", data_bytes, " bytes of data");
+  check(begin <= end && end <= data_bytes, "data_offsets ", begin, " to ", end, ": expected a range in the ",
+        data_bytes, " bytes of data");
   check(end - begin == bytes, "data_offsets ", begin, " to ", end, ": expected ", bytes, " bytes, found ", end - begin);
   const std::vector<uint64_t>& shape = *entry.shape;
   const size_t merged = shape.size() > static_cast<size_t>(Shape::max_rank) ? shape.size() - Shape::max_rank : 0;
   for (size_t i = merged; i < shape.size(); ++i) tensor.shape.push_back(static_cast<int64_t>(shape[i]));
   // in the order of the check above, so that it can't overflow
-  if (merged > 0) tensor.shape[0] = static_cast<int64_t>(std::accumulate(shape.begin(), shape.begin() + static_cast<int64_t>(merged) + 1, uint64_t{1}, std::multiplies<>()));
+  if (merged > 0)
+    tensor.shape[0] = static_cast<int64_t>(std::accumulate(
+        shape.begin(), shape.begin() + static_cast<int64_t>(merged) + 1, uint64_t{1}, std::multiplies<>()));
   tensor.name = std::move(entry.name);
   tensor.offset = data_begin + begin;
   tensor.bytes = bytes;
@@ -154,7 +161,8 @@ StoredTensor make_tensor(Entry entry, const std::string& file, uint64_t data_beg
 }
 
 /// The data must be covered, each byte once.
-void check_cover(const std::vector<StoredTensor>& tensors, const std::string& file, uint64_t data_begin, uint64_t file_bytes) {
+void check_cover(const std::vector<StoredTensor>& tensors, const std::string& file, uint64_t data_begin,
+                 uint64_t file_bytes) {
   std::vector<uint32_t> order(tensors.size());
   std::iota(order.begin(), order.end(), 0u);
   std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
@@ -163,8 +171,9 @@ void check_cover(const std::vector<StoredTensor>& tensors, const std::string& fi
   uint64_t at = data_begin;
   for (const uint32_t i : order) {
     const StoredTensor& tensor = tensors[i];
-    NIBBLE_CHECK(tensor.offset == at, file, ": tensor '", printable(tensor.name), "' begins at byte ", tensor.offset - data_begin,
-                 " of the data: expected ", at - data_begin, tensor.offset < at ? ", it overlaps another" : ", there is a hole before it");
+    NIBBLE_CHECK(tensor.offset == at, file, ": tensor '", printable(tensor.name), "' begins at byte ",
+                 tensor.offset - data_begin, " of the data: expected ", at - data_begin,
+                 tensor.offset < at ? ", it overlaps another" : ", there is a hole before it");
     at += tensor.bytes;
   }
   NIBBLE_CHECK(at == file_bytes, file, ": ", file_bytes - at, " bytes after the last tensor belong to none");
@@ -174,13 +183,15 @@ void check_cover(const std::vector<StoredTensor>& tensors, const std::string& fi
 
 std::vector<StoredTensor> read_safetensors(const MappedFile& file, size_t index) {
   const std::span<const std::byte> bytes = file.bytes();
-  NIBBLE_CHECK(bytes.size() >= 8, file.path(), ": not a safetensors file: expected at least 8 bytes, found ", bytes.size());
+  NIBBLE_CHECK(bytes.size() >= 8, file.path(), ": not a safetensors file: expected at least 8 bytes, found ",
+               bytes.size());
   uint64_t header_bytes = 0;
   std::memcpy(&header_bytes, bytes.data(), 8);
-  NIBBLE_CHECK(header_bytes <= bytes.size() - 8 && header_bytes <= max_header_bytes, file.path(), ": header of ", header_bytes,
-               " bytes: expected at most ", std::min<uint64_t>(bytes.size() - 8, max_header_bytes));
+  NIBBLE_CHECK(header_bytes <= bytes.size() - 8 && header_bytes <= max_header_bytes, file.path(), ": header of ",
+               header_bytes, " bytes: expected at most ", std::min<uint64_t>(bytes.size() - 8, max_header_bytes));
   const std::string_view header(reinterpret_cast<const char*>(bytes.data()) + 8, static_cast<size_t>(header_bytes));
-  NIBBLE_CHECK(header.starts_with('{'), file.path(), ": not a safetensors file: expected a header that begins with '{'");
+  NIBBLE_CHECK(header.starts_with('{'), file.path(),
+               ": not a safetensors file: expected a header that begins with '{'");
 
   HeaderReader reader(file.path());
   nlohmann::json::sax_parse(header.begin(), header.end(), &reader);
@@ -192,9 +203,11 @@ std::vector<StoredTensor> read_safetensors(const MappedFile& file, size_t index)
     tensors.back().file = index;
   }
   check_cover(tensors, file.path(), data_begin, bytes.size());
-  std::sort(tensors.begin(), tensors.end(), [](const StoredTensor& a, const StoredTensor& b) { return a.name < b.name; });
+  std::sort(tensors.begin(), tensors.end(),
+            [](const StoredTensor& a, const StoredTensor& b) { return a.name < b.name; });
   for (size_t i = 1; i < tensors.size(); ++i)
-    NIBBLE_CHECK(tensors[i - 1].name != tensors[i].name, file.path(), ": tensor '", printable(tensors[i].name), "' is there twice");
+    NIBBLE_CHECK(tensors[i - 1].name != tensors[i].name, file.path(), ": tensor '", printable(tensors[i].name),
+                 "' is there twice");
   return tensors;
 }
 

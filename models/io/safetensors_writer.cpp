@@ -57,7 +57,9 @@ SafetensorsWriter::SafetensorsWriter(std::string folder, std::vector<Safetensors
     shard.begin = sizeof size + size;
     shard.file.reset(std::fopen((folder_ + "/" + shard.name).c_str(), "wbx"));
     shard.check(shard.file != nullptr, folder_);
-    shard.check(std::fwrite(&size, sizeof size, 1, shard.file.get()) == 1 && std::fwrite(text.data(), 1, text.size(), shard.file.get()) == text.size(), folder_);
+    shard.check(std::fwrite(&size, sizeof size, 1, shard.file.get()) == 1 &&
+                    std::fwrite(text.data(), 1, text.size(), shard.file.get()) == text.size(),
+                folder_);
   }
 }
 
@@ -69,7 +71,8 @@ void SafetensorsWriter::place(uint64_t split_bytes) {
     size_t end = i;
     uint64_t bytes = 0;
     for (; end < tensors_.size() && tensors_[end].module == tensors_[i].module; ++end) bytes += tensors_[end].bytes;
-    if (split_bytes != 0 && shards_.back().bytes > 0 && shards_.back().bytes + bytes > split_bytes) shards_.emplace_back();
+    if (split_bytes != 0 && shards_.back().bytes > 0 && shards_.back().bytes + bytes > split_bytes)
+      shards_.emplace_back();
     for (; i < end; ++i) {
       shard_of_[i] = shards_.size() - 1;
       shards_.back().tensors.push_back(i);
@@ -77,7 +80,8 @@ void SafetensorsWriter::place(uint64_t split_bytes) {
     shards_.back().bytes += bytes;
   }
   for (Shard& shard : shards_) {
-    std::stable_sort(shard.tensors.begin(), shard.tensors.end(), [&](size_t a, size_t b) { return alignment(tensors_[a]) > alignment(tensors_[b]); });
+    std::stable_sort(shard.tensors.begin(), shard.tensors.end(),
+                     [&](size_t a, size_t b) { return alignment(tensors_[a]) > alignment(tensors_[b]); });
     uint64_t offset = 0;
     for (const size_t i : shard.tensors) {
       offsets_[i] = offset;
@@ -91,7 +95,9 @@ std::string SafetensorsWriter::head(const Shard& shard) const {
   json["__metadata__"]["format"] = "pt";
   for (const size_t i : shard.tensors) {
     const SafetensorsOutput& tensor = tensors_[i];
-    json[tensor.name] = {{"dtype", tensor.type}, {"shape", sizes(tensor.shape)}, {"data_offsets", {offsets_[i], offsets_[i] + tensor.bytes}}};
+    json[tensor.name] = {{"dtype", tensor.type},
+                         {"shape", sizes(tensor.shape)},
+                         {"data_offsets", {offsets_[i], offsets_[i] + tensor.bytes}}};
   }
   std::string text = json.dump();
   text.resize((text.size() + 7) / 8 * 8, ' ');
@@ -101,9 +107,12 @@ std::string SafetensorsWriter::head(const Shard& shard) const {
 void SafetensorsWriter::write(size_t index, std::span<const std::byte> data) {
   const SafetensorsOutput& tensor = tensors_[index];
   const Shard& shard = shards_[shard_of_[index]];
-  NIBBLE_CHECK(data.size() == tensor.bytes, "tensor ", tensor.name, ": expected ", tensor.bytes, " bytes to write, found ", data.size());
+  NIBBLE_CHECK(data.size() == tensor.bytes, "tensor ", tensor.name, ": expected ", tensor.bytes,
+               " bytes to write, found ", data.size());
   const auto at = static_cast<off_t>(shard.begin + offsets_[index]);
-  shard.check(fseeko(shard.file.get(), at, SEEK_SET) == 0 && std::fwrite(data.data(), 1, data.size(), shard.file.get()) == data.size(), folder_);
+  shard.check(fseeko(shard.file.get(), at, SEEK_SET) == 0 &&
+                  std::fwrite(data.data(), 1, data.size(), shard.file.get()) == data.size(),
+              folder_);
 }
 
 uint64_t SafetensorsWriter::finish() {
@@ -121,8 +130,9 @@ uint64_t SafetensorsWriter::finish() {
   file.name = "model.safetensors.index.json";
   const std::string text = index.dump(2) + "\n";
   file.file.reset(std::fopen((folder_ + "/" + file.name).c_str(), "wbx"));
-  file.check(file.file != nullptr && std::fwrite(text.data(), 1, text.size(), file.file.get()) == text.size() && std::fflush(file.file.get()) == 0 &&
-                 fsync(fileno(file.file.get())) == 0, folder_);
+  file.check(file.file != nullptr && std::fwrite(text.data(), 1, text.size(), file.file.get()) == text.size() &&
+                 std::fflush(file.file.get()) == 0 && fsync(fileno(file.file.get())) == 0,
+             folder_);
   return bytes + text.size();
 }
 

@@ -24,8 +24,8 @@ struct SafetensorsOutput {
 
 class SafetensorsWriter {
  public:
-  /// Creates the files and writes their headers. Tensors of a module must be neighbours. With `split_bytes` a file has at
-  /// most so much of tensors, if they fit. Throws Error naming the file.
+  /// Creates the files and writes their headers. Tensors of a module must be neighbours. With `split_bytes` a file has
+  /// at most so much of tensors, if they fit. Throws Error naming the file.
   SafetensorsWriter(std::string folder, std::vector<SafetensorsOutput> tensors, uint64_t split_bytes);
   ~SafetensorsWriter();
   const std::vector<SafetensorsOutput>& tensors() const { return tensors_; }

@@ -34,19 +34,23 @@ void join_split_mxfp4(std::vector<StoredTensor>& tensors, const std::string& whe
     if (!bytes_ending(tensor, blocks_ending)) continue;
     const Shape shape = tensor.shape;
     const std::string at = where + ": tensor " + printable(tensor.name);
-    NIBBLE_CHECK(shape.rank() == 4 && shape[3] == half, at, ": expected (experts, n, k / 32, 16), found ", to_string(shape));
-    const std::string name = tensor.name.substr(0, tensor.name.size() - blocks_ending.size()) + std::string(scales_ending);
+    NIBBLE_CHECK(shape.rank() == 4 && shape[3] == half, at, ": expected (experts, n, k / 32, 16), found ",
+                 to_string(shape));
+    const std::string name =
+        tensor.name.substr(0, tensor.name.size() - blocks_ending.size()) + std::string(scales_ending);
     const auto found = scales.find(name);
     NIBBLE_CHECK(found != scales.end(), at, ": its scales are missing: no tensor ", printable(name), " of type u8");
-    NIBBLE_CHECK(found->second.shape == Shape({shape[0], shape[1], shape[2]}), where, ": tensor ", printable(name), ": expected ",
-                 to_string(Shape{shape[0], shape[1], shape[2]}), ", found ", to_string(found->second.shape));
+    NIBBLE_CHECK(found->second.shape == Shape({shape[0], shape[1], shape[2]}), where, ": tensor ", printable(name),
+                 ": expected ", to_string(Shape{shape[0], shape[1], shape[2]}), ", found ",
+                 to_string(found->second.shape));
     tensor.shape = {shape[0], shape[1], shape[2] * 2 * half};
     tensor.type = mxfp4();
     tensor.element = nullptr;
     tensor.scales = std::make_shared<const StoredTensor>(found->second);
   }
   for (const StoredTensor& tensor : std::vector<StoredTensor>(tensors))
-    if (tensor.scales != nullptr) std::erase_if(tensors, [&](const StoredTensor& other) { return other.name == tensor.scales->name; });
+    if (tensor.scales != nullptr)
+      std::erase_if(tensors, [&](const StoredTensor& other) { return other.name == tensor.scales->name; });
 }
 
 void join_mxfp4_blocks(const std::byte* blocks, const std::byte* scales, int64_t count, std::byte* out) {

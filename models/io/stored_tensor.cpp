@@ -20,7 +20,8 @@ void convert(const std::byte* in, int64_t count, float* out) {
   }
 }
 
-/// `mantissa` bits below the exponent's; `nan` is where the top exponent's numbers end (OCP 8-bit floats, revision 1.0).
+/// `mantissa` bits below the exponent's; `nan` is where the top exponent's numbers end (OCP 8-bit floats,
+/// revision 1.0).
 float f8_value(unsigned code, int mantissa, int bias, unsigned infinity) {
   const unsigned magnitude = code & 0x7f;
   const float sign = (code & 0x80) != 0 ? -1.0f : 1.0f;

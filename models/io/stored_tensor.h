@@ -36,7 +36,8 @@ struct StoredTensor {
   std::shared_ptr<const CodedMatrix> coded;  ///< a matrix of several tensors; `type` and `element` are null then
   size_t file = 0;                          ///< index of the shard
   uint64_t offset = 0, bytes = 0;           ///< in the shard
-  std::shared_ptr<const StoredTensor> scales = nullptr;  ///< mxfp4 whose scales are in another tensor (models/io/split_mxfp4.h)
+  std::shared_ptr<const StoredTensor> scales =
+      nullptr;  ///< mxfp4 whose scales are in another tensor (models/io/split_mxfp4.h)
 
   std::string_view type_name() const;
   /// Weights per block: 1 unless quantised.

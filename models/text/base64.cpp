@@ -17,7 +17,8 @@ std::string base64_decoded(std::string_view text) {
   int held = 0;
   for (char c : text) {
     const size_t digit = digits.find(c);
-    NIBBLE_CHECK(digit != std::string_view::npos, "base64 text with a byte of value ", static_cast<int>(static_cast<uint8_t>(c)));
+    NIBBLE_CHECK(digit != std::string_view::npos, "base64 text with a byte of value ",
+                 static_cast<int>(static_cast<uint8_t>(c)));
     bits = (bits & 0xFF) << 6 | static_cast<uint32_t>(digit);
     held += 6;
     if (held >= 8) {

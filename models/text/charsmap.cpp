@@ -24,8 +24,8 @@ Charsmap::Charsmap(std::string_view blob) {
   if (blob.empty()) return;
   NIBBLE_CHECK(blob.size() >= 4, "a precompiled character map of ", blob.size(), " bytes");
   const uint32_t bytes = read_u32(blob);
-  NIBBLE_CHECK(bytes % 4 == 0 && bytes <= blob.size() - 4, "the precompiled character map says that its trie has ", bytes,
-               " bytes; expected a multiple of 4, at most ", blob.size() - 4);
+  NIBBLE_CHECK(bytes % 4 == 0 && bytes <= blob.size() - 4, "the precompiled character map says that its trie has ",
+               bytes, " bytes; expected a multiple of 4, at most ", blob.size() - 4);
   units_.reserve(bytes / 4);
   for (size_t at = 4; at < 4 + size_t{bytes}; at += 4) units_.push_back(read_u32(blob.substr(at)));
   pool_ = blob.substr(4 + size_t{bytes});
@@ -33,7 +33,8 @@ Charsmap::Charsmap(std::string_view blob) {
   constexpr size_t longest = 1024;
   for (size_t at = 0; at < pool_.size();) {
     const size_t end = std::min(pool_.find('\0', at), pool_.size());
-    NIBBLE_CHECK(end - at <= longest, "the precompiled character map has a replacement of ", end - at, " bytes; expected at most ", longest);
+    NIBBLE_CHECK(end - at <= longest, "the precompiled character map has a replacement of ", end - at,
+                 " bytes; expected at most ", longest);
     at = end + 1;
   }
 }

@@ -20,17 +20,20 @@ constexpr BuiltIn built_ins[] = {
      "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
      "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"},
     {"llama3", "<|start_header_id|>",
-     "{{ bos_token }}{% for m in messages %}{{ '<|start_header_id|>' + m.role + '<|end_header_id|>\n\n' + m.content|trim "
+     "{{ bos_token }}{% for m in messages %}{{ '<|start_header_id|>' + m.role + '<|end_header_id|>\n\n' + "
+     "m.content|trim "
      "+ '<|eot_id|>' }}{% endfor %}{% if add_generation_prompt %}"
      "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"},
     {"gemma", "<start_of_turn>",
      "{{ bos_token }}{% set ns = namespace(system='') %}{% for m in messages %}{% if m.role == 'system' %}"
-     "{% set ns.system = m.content|trim + '\n\n' %}{% else %}{{ '<start_of_turn>' + ('model' if m.role == 'assistant' else "
+     "{% set ns.system = m.content|trim + '\n\n' %}{% else %}{{ '<start_of_turn>' + ('model' if m.role == 'assistant' "
+     "else "
      "m.role) + '\n' + ns.system + m.content|trim + '<end_of_turn>\n' }}{% set ns.system = '' %}{% endif %}{% endfor %}"
      "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"},
     {"mistral", "[INST]",
      "{{ bos_token }}{% set ns = namespace(system='') %}{% for m in messages %}{% if m.role == 'system' %}"
-     "{% set ns.system = m.content + '\n\n' %}{% elif m.role == 'user' %}{{ '[INST] ' + ns.system + m.content + '[/INST]' }}"
+     "{% set ns.system = m.content + '\n\n' %}{% elif m.role == 'user' %}{{ '[INST] ' + ns.system + m.content + "
+     "'[/INST]' }}"
      "{% set ns.system = '' %}{% else %}{{ ' ' + m.content + eos_token }}{% endif %}{% endfor %}"},
     {"zephyr", "",
      "{% for m in messages %}{{ '<|' + m.role + '|>\n' + m.content + eos_token + '\n' }}{% endfor %}"
@@ -41,7 +44,8 @@ constexpr BuiltIn built_ins[] = {
      "{{ bos_token + '[INST] ' + (ns.system + m.content)|trim + ' [/INST]' }}{% set ns.system = '' %}{% else %}"
      "{{ ' ' + m.content|trim + ' ' + eos_token }}{% endif %}{% endfor %}"},
     {"alpaca", "",
-     "{% for m in messages %}{{ {'user': '### Instruction:\n', 'assistant': '### Response:\n'}.get(m.role, '') + m.content "
+     "{% for m in messages %}{{ {'user': '### Instruction:\n', 'assistant': '### Response:\n'}.get(m.role, '') + "
+     "m.content "
      "+ '\n\n' }}{% endfor %}{% if add_generation_prompt %}{{ '### Response:\n' }}{% endif %}"},
 };
 
@@ -53,7 +57,9 @@ std::string known_names() {
 
 using jinja::Value;
 
-Value json_or_none(const std::string& json) { return json.empty() ? Value(jinja::None{}) : jinja::parse_json(json, true); }
+Value json_or_none(const std::string& json) {
+  return json.empty() ? Value(jinja::None{}) : jinja::parse_json(json, true);
+}
 
 /// Reasoning goes by several names in templates.
 void add_reasoning(jinja::Dict& message) {

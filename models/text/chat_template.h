@@ -14,7 +14,8 @@ namespace nibble::models {
 struct ChatMessage {
   std::string role;  ///< "system", "user", "assistant", "tool" or what else the template knows
   std::string content;
-  std::string json = {};  ///< further members of the message as a JSON object ("tool_calls", "reasoning_content"); "": none
+  std::string json =
+      {};  ///< further members of the message as a JSON object ("tool_calls", "reasoning_content"); "": none
 };
 
 struct ChatRequest {

@@ -22,10 +22,12 @@ std::string key(std::string_view name) { return message("tokenizer.ggml.", name)
 
 /// Texts, types and special tokens; ids that the vocabulary lacks are filled up.
 void add_vocabulary(const Vocabulary& vocabulary, int size, Values& out) {
-  NIBBLE_CHECK(vocabulary.size() <= size, vocabulary.file, ": ", vocabulary.size(), " tokens for an embedding of ", size, " rows");
+  NIBBLE_CHECK(vocabulary.size() <= size, vocabulary.file, ": ", vocabulary.size(), " tokens for an embedding of ",
+               size, " rows");
   std::vector<std::string> texts = vocabulary.texts;
   std::vector<int64_t> types;
-  for (int32_t id = 0; id < vocabulary.size(); ++id) types.push_back(texts[static_cast<size_t>(id)].empty() ? 5 : static_cast<int64_t>(vocabulary.type(id)));
+  for (int32_t id = 0; id < vocabulary.size(); ++id)
+    types.push_back(texts[static_cast<size_t>(id)].empty() ? 5 : static_cast<int64_t>(vocabulary.type(id)));
   for (int id = vocabulary.size(); id < size; ++id) {
     texts.push_back(message("[PAD", id, "]"));
     types.push_back(static_cast<int64_t>(Vocabulary::Type::unused));
@@ -53,7 +55,8 @@ void collect_patterns(const json& step, const std::string& file, std::vector<std
   const std::string type = step.value("type", "");
   if (type == "Sequence") {
     for (const json& inner : step.value("pretokenizers", json::array())) collect_patterns(inner, file, out);
-  } else if (type == "Split" && step.contains("pattern") && step["pattern"].contains("Regex") && step["pattern"]["Regex"].is_string()) {
+  } else if (type == "Split" && step.contains("pattern") && step["pattern"].contains("Regex") &&
+             step["pattern"]["Regex"].is_string()) {
     out.push_back(step["pattern"]["Regex"].get<std::string>());
   } else if (type == "Digits") {
     out.emplace_back(step.value("individual_digits", false) ? "\\p{N}" : "\\p{N}+");
@@ -70,7 +73,8 @@ void add_merges(const json& model, const std::string& file, Values& out) {
     if (merge.is_string()) {
       merges.push_back(merge.get<std::string>());
     } else {
-      NIBBLE_CHECK(merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string(), file, ": model.merges: expected pairs");
+      NIBBLE_CHECK(merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string(), file,
+                   ": model.merges: expected pairs");
       merges.push_back(message(merge[0].get<std::string>(), " ", merge[1].get<std::string>()));
     }
   }
@@ -100,11 +104,13 @@ Values bpe_keys(const std::string& folder, const std::string& file, int vocab) {
 Values gpt2_keys(const std::string& folder, int vocab) {
   const TextConfig config = read_text_config(folder);
   const bool qwen = config.tokenizer_class.starts_with("Qwen2Tokenizer");
-  NIBBLE_CHECK(qwen || config.tokenizer_class.starts_with("GPT2Tokenizer"), folder, ": tokenizer_class '", printable(config.tokenizer_class),
+  NIBBLE_CHECK(qwen || config.tokenizer_class.starts_with("GPT2Tokenizer"), folder, ": tokenizer_class '",
+               printable(config.tokenizer_class),
                "' with merges.txt can't be written as GGUF: expected Qwen2Tokenizer or GPT2Tokenizer");
   auto parts = read_gpt2_files(folder + "/vocab.json", folder + "/merges.txt", config);
   apply_text_config(config, *parts);
-  Values out = {{key("model"), gguf_value(std::string("gpt2"))}, {key("pre"), gguf_value(std::string(qwen ? "qwen2" : "gpt-2"))}};
+  Values out = {{key("model"), gguf_value(std::string("gpt2"))},
+                {key("pre"), gguf_value(std::string(qwen ? "qwen2" : "gpt-2"))}};
   add_vocabulary(parts->vocabulary, vocab, out);
   std::vector<std::string> merges;
   std::istringstream lines(read_whole_file(folder + "/merges.txt"));
@@ -139,10 +145,14 @@ Values tokenizer_keys(const std::string& folder, int vocab) {
   const std::string pieces = folder + "/tokenizer.model", json_file = folder + "/tokenizer.json";
   if (!Tokenizer::folder_has_one(folder)) return {};
   Values out;
-  if (fs::exists(pieces) && !looks_like_tiktoken(read_whole_file(pieces))) out = sentencepiece_keys(folder, pieces, vocab);
+  if (fs::exists(pieces) && !looks_like_tiktoken(read_whole_file(pieces)))
+    out = sentencepiece_keys(folder, pieces, vocab);
   else if (fs::exists(json_file)) out = bpe_keys(folder, json_file, vocab);
   else if (fs::exists(folder + "/vocab.json") && fs::exists(folder + "/merges.txt")) out = gpt2_keys(folder, vocab);
-  else fail(folder, ": its tokenizer can't be written as GGUF: expected tokenizer.model (SentencePiece), tokenizer.json, or vocab.json with merges.txt");
+  else
+    fail(folder,
+         ": its tokenizer can't be written as GGUF: expected tokenizer.model (SentencePiece), tokenizer.json, or "
+         "vocab.json with merges.txt");
   const TextFolder text = Tokenizer::load_folder(folder);
   out.emplace_back(key("add_bos_token"), gguf_value(text.tokenizer->adds_bos()));
   out.emplace_back(key("add_eos_token"), gguf_value(text.tokenizer->adds_eos()));

@@ -10,9 +10,9 @@
 
 namespace nibble::models {
 
-/// tokenizer.* for a model of `vocab` tokens: SentencePiece (BPE) from tokenizer.model, byte-level BPE from tokenizer.json or vocab.json with
-/// merges.txt;
-/// nothing when the folder has no tokenizer. Throws Error for other kinds, and for a pre-tokenizer that has no name there.
+/// tokenizer.* for a model of `vocab` tokens: SentencePiece (BPE) from tokenizer.model, byte-level BPE from
+/// tokenizer.json or vocab.json with merges.txt; nothing when the folder has no tokenizer. Throws Error for other
+/// kinds, and for a pre-tokenizer that has no name there.
 std::vector<std::pair<std::string, GgufValue>> tokenizer_keys(const std::string& folder, int vocab);
 
 }  // namespace nibble::models

@@ -142,7 +142,8 @@ std::unique_ptr<Pipeline> read_wordpiece(const Gguf& gguf) {
   rules.strip_accents = read_flag(gguf, "tokenizer.ggml.normalizer.strip_accents", rules.lowercase);
   parts->normalizer.add(rules);
   parts->pre.add(ClassSplit{is_white_space, SplitBehavior::removed});
-  parts->pre.add(ClassSplit{[](uint32_t c) { return is_ascii_symbol(c) || is_punctuation(c); }, SplitBehavior::isolated});
+  parts->pre.add(
+      ClassSplit{[](uint32_t c) { return is_ascii_symbol(c) || is_punctuation(c); }, SplitBehavior::isolated});
   WordPieceOptions options;
   options.unknown = vocabulary.unknown;
   options.prefix.clear();
@@ -152,7 +153,8 @@ std::unique_ptr<Pipeline> read_wordpiece(const Gguf& gguf) {
   parts->detokenizer.fuse();
   parts->detokenizer.add(Detokenizer::Strip{" ", 1, 0});
   put_around(*parts);
-  const int32_t separator = read_token_id(gguf, "tokenizer.ggml.seperator_token_id", vocabulary.find("[SEP]"), vocabulary);
+  const int32_t separator =
+      read_token_id(gguf, "tokenizer.ggml.seperator_token_id", vocabulary.find("[SEP]"), vocabulary);
   if (separator >= 0) parts->suffix = {separator};
   return parts;
 }
@@ -191,7 +193,8 @@ std::unique_ptr<Pipeline> read_rwkv(const Gguf& gguf) {
   parts->model = make_greedy(texts, parts->vocabulary.unknown);
   std::vector<Type> types = parts->vocabulary.types;
   for (int32_t id = 0; id < parts->vocabulary.size(); ++id)
-    if (!texts[static_cast<size_t>(id)].empty()) parts->vocabulary.texts[static_cast<size_t>(id)] = texts[static_cast<size_t>(id)];
+    if (!texts[static_cast<size_t>(id)].empty())
+      parts->vocabulary.texts[static_cast<size_t>(id)] = texts[static_cast<size_t>(id)];
   parts->vocabulary.index();
   put_around(*parts);
   return parts;
@@ -239,6 +242,8 @@ std::unique_ptr<Pipeline> read_gguf_tokenizer(const Gguf& gguf) {
   return parts;
 }
 
-std::shared_ptr<const Tokenizer> Tokenizer::from_gguf(const Gguf& gguf) { return make_tokenizer(read_gguf_tokenizer(gguf)); }
+std::shared_ptr<const Tokenizer> Tokenizer::from_gguf(const Gguf& gguf) {
+  return make_tokenizer(read_gguf_tokenizer(gguf));
+}
 
 }  // namespace nibble::models

@@ -33,8 +33,10 @@ void read_token_map(const JsonView& json, Vocabulary& vocabulary) {
   vocabulary.texts.reserve(json.size());
   const int64_t largest = largest_id(json.size());
   for (const auto& [text, id] : json.raw().items()) {
-    const bool fits = id.is_number_integer() && id.get<double>() >= 0 && id.get<double>() <= static_cast<double>(largest);
-    if (!fits) json.refuse("'", text.substr(0, 60), "' has the id ", id.dump().substr(0, 40), "; expected 0 to ", largest);
+    const bool fits =
+        id.is_number_integer() && id.get<double>() >= 0 && id.get<double>() <= static_cast<double>(largest);
+    if (!fits)
+      json.refuse("'", text.substr(0, 60), "' has the id ", id.dump().substr(0, 40), "; expected 0 to ", largest);
     put_token(json, vocabulary, id.get<int64_t>(), text);
   }
 }
@@ -70,7 +72,8 @@ std::vector<Merge> read_json_merges(const JsonView& json, const Vocabulary& voca
       right = merge[1].get_ref<const std::string&>();
     }
     if (left.empty() || right.size() <= prefix)
-      json.refuse("merge ", out.size(), " is ", merge.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).substr(0, 100),
+      json.refuse("merge ", out.size(), " is ",
+                  merge.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).substr(0, 100),
                   "; expected two tokens");
     joined.assign(left).append(right.substr(prefix));
     const Merge ids{vocabulary.find(left), vocabulary.find(right), vocabulary.find(joined)};
@@ -158,7 +161,8 @@ void read_model(const JsonView& root, bool byte_level, Pipeline& parts) {
   if (vocabulary.size() == 0) vocab.refuse("has no tokens");
   const bool byte_fallback = model.flag("byte_fallback", false);
   if (byte_fallback) mark_byte_tokens(vocabulary);
-  if (byte_level && type != "BPE") model.refuse("the pre-tokenizer ByteLevel with the model '", type, "' is not supported");
+  if (byte_level && type != "BPE")
+    model.refuse("the pre-tokenizer ByteLevel with the model '", type, "' is not supported");
   if (type == "BPE") {
     BpeOptions options;
     options.byte_level = byte_level;

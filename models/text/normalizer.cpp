@@ -174,7 +174,8 @@ Front front(const SentencePieceRules& rules, std::string_view text) {
   if (!rules.user_defined.empty())
     if (const Trie::Match own = rules.user_defined.longest(text); own.length > 0)
       return {text.substr(0, own.length), own.length};
-  if (const Charsmap::Match rule = rules.charsmap.longest(text); rule.length > 0) return {rule.replacement, rule.length};
+  if (const Charsmap::Match rule = rules.charsmap.longest(text); rule.length > 0)
+    return {rule.replacement, rule.length};
   const CodePoint c = front_code_point(text);
   if (c.valid) return {text.substr(0, c.length), c.length};
   if (rules.replace_invalid) return {"\xEF\xBF\xBD", 1};

@@ -64,7 +64,9 @@ bool looks_like_tiktoken(std::string_view bytes) {
   const std::string_view line = bytes.substr(0, std::min(bytes.find('\n'), size_t{200}));
   const size_t space = line.find(' ');
   if (space == std::string_view::npos || space == 0) return false;
-  const auto is = [](char c) { return c == '+' || c == '/' || c == '=' || (is_word(static_cast<uint8_t>(c)) && c != '_'); };
+  const auto is = [](char c) {
+    return c == '+' || c == '/' || c == '=' || (is_word(static_cast<uint8_t>(c)) && c != '_');
+  };
   return std::all_of(line.begin(), line.begin() + static_cast<ptrdiff_t>(space), is);
 }
 
@@ -79,8 +81,9 @@ std::unique_ptr<Pipeline> read_tiktoken(const std::string& path, const TextConfi
     const size_t space = line.find(' ');
     size_t rank = 0;
     const char* end = line.data() + line.size();
-    const auto digits = space == std::string_view::npos ? std::from_chars_result{line.data(), std::errc::invalid_argument}
-                                                        : std::from_chars(line.data() + space + 1, end, rank);
+    const auto digits = space == std::string_view::npos
+                            ? std::from_chars_result{line.data(), std::errc::invalid_argument}
+                            : std::from_chars(line.data() + space + 1, end, rank);
     NIBBLE_CHECK(digits.ec == std::errc() && digits.ptr == end && rank < limit, path, ": line ", number,
                  ": expected a text in base64 and a rank below ", limit);
     std::string text;
@@ -100,7 +103,8 @@ std::unique_ptr<Pipeline> read_tiktoken(const std::string& path, const TextConfi
     NIBBLE_CHECK(!vocabulary.text(id).empty(), path, ": rank ", id, " is missing");
   NIBBLE_CHECK(ranks > 0, path, ": no tokens");
   vocabulary.types.assign(vocabulary.texts.size(), Type::normal);
-  const bool qwen = contains(path.substr(path.find_last_of('/') + 1), "qwen") || config.tokenizer_class == "QWenTokenizer";
+  const bool qwen =
+      contains(path.substr(path.find_last_of('/') + 1), "qwen") || config.tokenizer_class == "QWenTokenizer";
   const bool kimi = config.tokenizer_class == "TikTokenTokenizer";
   if (qwen) {
     parts->normalizer.add(NormalForm::nfc);
@@ -116,7 +120,8 @@ std::unique_ptr<Pipeline> read_tiktoken(const std::string& path, const TextConfi
   return parts;
 }
 
-std::unique_ptr<Pipeline> read_gpt2_files(const std::string& vocab, const std::string& merges, const TextConfig& config) {
+std::unique_ptr<Pipeline> read_gpt2_files(const std::string& vocab, const std::string& merges,
+                                          const TextConfig& config) {
   const nlohmann::json json = parse_json_file(vocab);
   NIBBLE_CHECK(json.is_object() && !json.empty(), vocab, ": expected an object of texts and ids");
   auto parts = std::make_unique<Pipeline>();
@@ -124,8 +129,10 @@ std::unique_ptr<Pipeline> read_gpt2_files(const std::string& vocab, const std::s
   vocabulary.file = vocab;
   const int64_t largest = largest_id(json.size());
   for (const auto& [text, id] : json.items()) {
-    const bool fits = id.is_number_integer() && id.get<double>() >= 0 && id.get<double>() <= static_cast<double>(largest);
-    NIBBLE_CHECK(fits && text.size() <= 4096, vocab, ": '", text.substr(0, 60), "': expected an id from 0 to ", largest);
+    const bool fits =
+        id.is_number_integer() && id.get<double>() >= 0 && id.get<double>() <= static_cast<double>(largest);
+    NIBBLE_CHECK(fits && text.size() <= 4096, vocab, ": '", text.substr(0, 60), "': expected an id from 0 to ",
+                 largest);
     const auto at = id.get<size_t>();
     if (at >= vocabulary.texts.size()) vocabulary.texts.resize(at + 1);
     NIBBLE_CHECK(vocabulary.texts[at].empty(), vocab, ": two tokens have the id ", at);
@@ -139,11 +146,12 @@ std::unique_ptr<Pipeline> read_gpt2_files(const std::string& vocab, const std::s
   for_lines(lines, [&](std::string_view line, size_t number) {
     if (line.starts_with("#version")) return;
     const size_t space = line.find(' ');
-    const std::string_view left = line.substr(0, space), right = space == std::string_view::npos ? "" : line.substr(space + 1);
+    const std::string_view left = line.substr(0, space),
+                           right = space == std::string_view::npos ? "" : line.substr(space + 1);
     joined.assign(left).append(right);
     const Merge ids{vocabulary.find(left), vocabulary.find(right), vocabulary.find(joined)};
-    NIBBLE_CHECK(ids.left >= 0 && ids.right >= 0 && ids.merged >= 0, merges, ": line ", number, " is '", line.substr(0, 100),
-                 "'; expected two tokens that are a token of ", vocab, " together");
+    NIBBLE_CHECK(ids.left >= 0 && ids.right >= 0 && ids.merged >= 0, merges, ": line ", number, " is '",
+                 line.substr(0, 100), "'; expected two tokens that are a token of ", vocab, " together");
     pairs.push_back(ids);
   });
   const bool qwen = contains(config.tokenizer_class, "Qwen2");
@@ -189,7 +197,8 @@ std::unique_ptr<Pipeline> read_bert_vocabulary(const std::string& path, const Te
   rules.lowercase = rules.strip_accents = config.lowercase.value_or(true);
   parts->normalizer.add(rules);
   parts->pre.add(ClassSplit{is_white_space, SplitBehavior::removed});
-  parts->pre.add(ClassSplit{[](uint32_t c) { return is_ascii_symbol(c) || is_punctuation(c); }, SplitBehavior::isolated});
+  parts->pre.add(
+      ClassSplit{[](uint32_t c) { return is_ascii_symbol(c) || is_punctuation(c); }, SplitBehavior::isolated});
   WordPieceOptions options;
   options.unknown = vocabulary.unknown;
   parts->kind = "bert";

@@ -42,7 +42,8 @@ constexpr const char* youtu_scripts =
     "[\\x{4E00}-\\x{9FA5}\\x{3040}-\\x{30FF}]+";
 constexpr const char* seed_coder = CONTRACTION "|" LEAD "\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}\\r\\n]+|" LINES;
 constexpr const char* bailing =
-    "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|" TRAILING;
+    "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}| "
+    "?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|" TRAILING;
 constexpr const char* exaone_moe = CONTRACTION "|" LEAD "(?:\\p{L}\\p{M}*(?: \\p{L}\\p{M}*)*)+|\\p{N}|" SIGNS
                                                "[\\r\\n/]?|\\s*[\\r\\n]|" TRAILING;
 constexpr const char* bloom = " ?[^(\\s|.,!?\\x{2026}\\x{3002}\\x{FF0C}\\x{3001}\\x{964}\\x{6D4}\\x{60C})]+";
@@ -181,7 +182,8 @@ NamedPreTokenizer named_pretokenizer(std::string_view name) {
 
 std::string_view pretokenizer_name_of(std::span<const std::string> patterns) {
   for (const Family& family : families)
-    if ((family.bits & (raw_text | drops_gaps)) == 0 && std::equal(patterns.begin(), patterns.end(), family.patterns.begin(), family.patterns.end()))
+    if ((family.bits & (raw_text | drops_gaps)) == 0 &&
+        std::equal(patterns.begin(), patterns.end(), family.patterns.begin(), family.patterns.end()))
       return *family.names.begin();
   return "";
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where the two syntaxes differ: \s, \w and \h are other sets, classes can be intersected and nested, an interval
-// followed by + repeats instead of becoming possessive, (?m) is about the dot, and \u and long names of categories exist.
+// followed by + repeats instead of becoming possessive, (?m) is about the dot, and \u and long names of categories
+// exist.
 #include <utility>
 #include <vector>
 
@@ -14,7 +15,8 @@ namespace {
 // For use inside a class. PCRE2's own \s has U+180E too, and its \w has no marks.
 constexpr std::string_view spaces = "\\p{Z}\\t-\\r\\x{85}";
 // The digits above ASCII but inside Latin-1 count as letters of words, other fractions and exponents do not.
-constexpr std::string_view word = "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24B6}-\\x{24E9}\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}";
+constexpr std::string_view word =
+    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24B6}-\\x{24E9}\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}";
 constexpr std::string_view hex = "0-9a-fA-F";
 
 constexpr std::pair<std::string_view, std::string_view> names[] = {
@@ -94,8 +96,9 @@ class Translator {
 
   void interval() {
     const size_t close = in_.find('}', at_);
-    const bool is_interval = close != std::string_view::npos && close > at_ + 1 &&
-                             in_.substr(at_ + 1, close - at_ - 1).find_first_not_of("0123456789,") == std::string_view::npos;
+    const bool is_interval =
+        close != std::string_view::npos && close > at_ + 1 &&
+        in_.substr(at_ + 1, close - at_ - 1).find_first_not_of("0123456789,") == std::string_view::npos;
     if (!is_interval) {
       atom_ = out_.size();
       out_ += "\\{";

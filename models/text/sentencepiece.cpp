@@ -146,8 +146,8 @@ void read_rules(std::string_view bytes, const std::string& file, SentencePieceRu
 
 }  // namespace
 
-std::unique_ptr<Pipeline> read_sentencepiece(const std::string& path, const TextConfig& config, std::vector<float>* piece_scores,
-                                             bool* space_prefix) {
+std::unique_ptr<Pipeline> read_sentencepiece(const std::string& path, const TextConfig& config,
+                                             std::vector<float>* piece_scores, bool* space_prefix) {
   const std::string bytes = read_whole_file(path);
   auto parts = std::make_unique<Pipeline>();
   Vocabulary& vocabulary = parts->vocabulary;
@@ -162,7 +162,8 @@ std::unique_ptr<Pipeline> read_sentencepiece(const std::string& path, const Text
     if (fields.number() == 3) read_rules(fields.bytes(), path, *rules);
   }
   NIBBLE_CHECK(vocabulary.size() > 0, path, ": not a SentencePiece model: it has no pieces");
-  NIBBLE_CHECK(spec.model == 1 || spec.model == 2, path, ": model_type is ", spec.model, "; expected 1 (unigram) or 2 (bpe)");
+  NIBBLE_CHECK(spec.model == 1 || spec.model == 2, path, ": model_type is ", spec.model,
+               "; expected 1 (unigram) or 2 (bpe)");
   const int32_t pieces = vocabulary.size();
   vocabulary.index();
   for (int32_t id = 0; id < pieces; ++id) {
@@ -183,7 +184,8 @@ std::unique_ptr<Pipeline> read_sentencepiece(const std::string& path, const Text
     options.byte_fallback = spec.byte_fallback;
     options.fuse_unknown = options.unknown_required = true;
     parts->kind = "llama";
-    parts->model = make_scored_bpe(vocabulary, options, scores, rules->user_defined.empty() ? nullptr : &rules->user_defined);
+    parts->model =
+        make_scored_bpe(vocabulary, options, scores, rules->user_defined.empty() ? nullptr : &rules->user_defined);
   } else {
     UnigramOptions options;
     options.arithmetic = UnigramOptions::Arithmetic::f32;
@@ -198,7 +200,8 @@ std::unique_ptr<Pipeline> read_sentencepiece(const std::string& path, const Text
   parts->detokenizer.add(Detokenizer::ByteFallback{});
   if (rules->escape_spaces) parts->detokenizer.add(Detokenizer::Replace{std::string(SpaceBoundaries::mark), " "});
   parts->detokenizer.fuse();
-  if (drops) parts->detokenizer.add(rules->space_as_suffix ? Detokenizer::Strip{" ", 0, 1} : Detokenizer::Strip{" ", 1, 0});
+  if (drops)
+    parts->detokenizer.add(rules->space_as_suffix ? Detokenizer::Strip{" ", 0, 1} : Detokenizer::Strip{" ", 1, 0});
   parts->normalizer.add(rules);
   parts->user_defined_raw = false;
   for (int32_t id = 0; id < pieces; ++id)

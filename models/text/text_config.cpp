@@ -136,8 +136,8 @@ void read_template_files(const std::string& folder, TextConfig& out) {
     if (entry.path().extension() == ".jinja") names.push_back(entry.path().stem().string());
   std::sort(names.begin(), names.end());
   for (const std::string& name : names)
-    out.chat_templates.emplace_back(name,
-                                    read_whole_file(folder + "/additional_chat_templates/" + name + ".jinja", 16 << 20));
+    out.chat_templates.emplace_back(
+        name, read_whole_file(folder + "/additional_chat_templates/" + name + ".jinja", 16 << 20));
 }
 
 int32_t find_token(const Pipeline& parts, const std::optional<std::string>& text) {
@@ -167,7 +167,8 @@ void add_chatglm_tokens(Pipeline& parts) {
 std::unique_ptr<Pipeline> read_any_file(const std::string& path, const TextConfig& config) {
   const std::string name = path.substr(path.find_last_of('/') + 1);
   if (name.ends_with(".tiktoken")) return read_tiktoken(path, config);
-  if (name == "vocab.json") return read_gpt2_files(path, path.substr(0, path.size() - name.size()) + "merges.txt", config);
+  if (name == "vocab.json")
+    return read_gpt2_files(path, path.substr(0, path.size() - name.size()) + "merges.txt", config);
   if (name.ends_with(".json")) return read_tokenizer_json(path);
   if (name.ends_with(".txt")) return read_bert_vocabulary(path, config);
   if (looks_like_tiktoken(read_whole_file(path))) return read_tiktoken(path, config);
@@ -200,7 +201,8 @@ void add_configured_tokens(const TextConfig& config, const std::string& file, Pi
   size_t size = vocabulary.texts.size();
   const int64_t largest = largest_id(size + config.added.size());
   for (const TextConfig::AddedToken& token : config.added) {
-    NIBBLE_CHECK(token.id <= largest, file, ": '", token.text.substr(0, 60), "' of the added tokens has the id ", token.id, "; expected 0 to ", largest);
+    NIBBLE_CHECK(token.id <= largest, file, ": '", token.text.substr(0, 60), "' of the added tokens has the id ",
+                 token.id, "; expected 0 to ", largest);
     if (vocabulary.find(token.text) < 0) size = std::max(size, static_cast<size_t>(token.id) + 1);
   }
   vocabulary.texts.resize(size);
@@ -224,7 +226,8 @@ void add_configured_tokens(const TextConfig& config, const std::string& file, Pi
     Type& type = vocabulary.types[static_cast<size_t>(id)];
     if (token.special && type != Type::unknown) type = Type::control;
     Pipeline::Added added{id, {}, token.normalized};
-    added.flags = {.always = !token.special, .single_word = token.single_word, .left = token.lstrip, .right = token.rstrip};
+    added.flags = {
+        .always = !token.special, .single_word = token.single_word, .left = token.lstrip, .right = token.rstrip};
     std::erase_if(parts.added, [&](const Pipeline::Added& other) { return other.id == id; });
     parts.added.push_back(added);
   }
@@ -255,7 +258,8 @@ std::vector<std::string> vocabulary_files(const std::string& folder) {
     if (name.ends_with(".tiktoken")) found.push_back(name);
   }
   std::sort(found.begin(), found.end());
-  for (const char* name : {"tokenizer.model", "tiktoken.model", "spiece.model", "sentencepiece.bpe.model", "vocab.json", "vocab.txt"})
+  for (const char* name :
+       {"tokenizer.model", "tiktoken.model", "spiece.model", "sentencepiece.bpe.model", "vocab.json", "vocab.txt"})
     if (is_file(folder + "/" + name)) found.emplace_back(name);
   return found;
 }

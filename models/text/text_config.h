@@ -37,11 +37,13 @@ void apply_text_config(const TextConfig& config, Pipeline& parts);
 
 // Readers of single files; the configuration decides what the files leave open.
 std::unique_ptr<Pipeline> read_tokenizer_json(const std::string& path);
-/// `piece_scores` and `space_prefix`, where not null, get what the model says of its pieces, and whether a text gets a space first.
+/// `piece_scores` and `space_prefix`, where not null, get what the model says of its pieces, and whether a text gets a
+/// space first.
 std::unique_ptr<Pipeline> read_sentencepiece(const std::string& path, const TextConfig& config,
                                              std::vector<float>* piece_scores = nullptr, bool* space_prefix = nullptr);
 std::unique_ptr<Pipeline> read_tiktoken(const std::string& path, const TextConfig& config);
-std::unique_ptr<Pipeline> read_gpt2_files(const std::string& vocab, const std::string& merges, const TextConfig& config);
+std::unique_ptr<Pipeline> read_gpt2_files(const std::string& vocab, const std::string& merges,
+                                          const TextConfig& config);
 std::unique_ptr<Pipeline> read_bert_vocabulary(const std::string& path, const TextConfig& config);
 /// Whether the bytes of a tokenizer.model are tiktoken's text and not SentencePiece's protobuf.
 bool looks_like_tiktoken(std::string_view bytes);

@@ -41,7 +41,8 @@ class Unigram final : public SubwordModel {
         if (vocabulary.type(id) == Type::user_defined)
           scores_[static_cast<size_t>(id)] =
               options.arithmetic == UnigramOptions::Arithmetic::f32
-                  ? static_cast<double>(static_cast<float>(vocabulary.text(id).size()) * static_cast<float>(highest)) - 0.1
+                  ? static_cast<double>(static_cast<float>(vocabulary.text(id).size()) * static_cast<float>(highest)) -
+                        0.1
                   : 0.0;
   }
 

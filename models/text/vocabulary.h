@@ -58,8 +58,11 @@ std::vector<Merge> read_merges(const Gguf& gguf, const Vocabulary& vocabulary);
 int32_t read_token_id(const Gguf& gguf, std::string_view key, int32_t fallback, const Vocabulary& vocabulary);
 bool read_flag(const Gguf& gguf, std::string_view key, bool fallback);
 std::string read_text(const Gguf& gguf, std::string_view key, std::string_view fallback);
-/// The largest id that a file of `tokens` tokens may give one: files leave holes, but a small one must not ask for gigabytes.
-constexpr int64_t largest_id(size_t tokens) { return std::min<int64_t>((1 << 24) - 1, (1 << 16) + 2 * static_cast<int64_t>(tokens)); }
+/// The largest id that a file of `tokens` tokens may give one: files leave holes, but a small one must not ask for
+/// gigabytes.
+constexpr int64_t largest_id(size_t tokens) {
+  return std::min<int64_t>((1 << 24) - 1, (1 << 16) + 2 * static_cast<int64_t>(tokens));
+}
 /// The byte that "<0xAB>" spells; -1 for any other text.
 int spelled_byte(std::string_view text);
 

@@ -48,7 +48,9 @@ int nearest(float x, float d) {
   const Codebook& book = panel_codebook(books::fp4);
   int best = 0;
   for (int i = 1; i < 16; ++i) {
-    if (std::fabs(static_cast<float>(book.values[i]) * d - x) < std::fabs(static_cast<float>(book.values[best]) * d - x)) best = i;
+    if (std::fabs(static_cast<float>(book.values[i]) * d - x) <
+        std::fabs(static_cast<float>(book.values[best]) * d - x))
+      best = i;
   }
   return best;
 }

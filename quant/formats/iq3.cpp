@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// IQ3_XXS and IQ3_S (ggml): 256 weights in 8 groups of 32; four weights are a grid entry of magnitudes, eight share a byte
-// of signs; s four bits wide.
+// IQ3_XXS and IQ3_S (ggml): 256 weights in 8 groups of 32; four weights are a grid entry of magnitudes, eight share a
+// byte of signs; s four bits wide.
 //
 //   IQ3_XXS  98 bytes, magnitudes 4, 12 .. 52, 62, w = (d * (2 s + 1) / 4) * v    | d | index 64 | words 32 |    d f16
-//     word of a group: bits 31-28 s, bits 7v+6..7v the signs of its weights 8v..8v+7; the eighth makes an even number of
-//     them negative. Packed with d / 4 as super scale, in f32 because f16 may not hold it
+//     word of a group: bits 31-28 s, bits 7v+6..7v the signs of its weights 8v..8v+7; the eighth makes an even number
+//     of them negative. Packed with d / 4 as super scale, in f32 because f16 may not hold it
 //   IQ3_S   110 bytes, magnitudes 1, 3 .. 15, w = (d * (2 s + 1)) * v      | d | index 64 | high 8 | signs 32 | s 4 |
 //     high: bit i of the 64 is bit 8 of index i;      s: nibble g (0 = low of byte 0)
 #include "quant/formats/formats.h"

@@ -84,7 +84,8 @@ void decode_native(const QuantLayout& layout, const std::byte* p, BlockCodes& ou
     const int bytes = elements * width / 8, mask = (1 << width) - 1;
     for (int s = 0; s < 8 / width; ++s) {
       uint8_t* codes = out.codes + s * bytes;
-      for (int i = 0; i < bytes; ++i) codes[i] |= static_cast<uint8_t>((static_cast<int>(p[i]) >> (s * width) & mask) << shift);
+      for (int i = 0; i < bytes; ++i)
+        codes[i] |= static_cast<uint8_t>((static_cast<int>(p[i]) >> (s * width) & mask) << shift);
     }
     p += bytes;
     shift += width;
@@ -156,7 +157,8 @@ constexpr int kinds = 8 + 8 + static_cast<int>(std::size(codebooks));
 constexpr size_t family_size = kinds * std::size(groups) * std::size(scales);
 
 constexpr QuantLayout layout_at(size_t index) {
-  QuantLayout layout{.group = groups[index % std::size(groups)], .scale = scales[index / std::size(groups) % std::size(scales)]};
+  QuantLayout layout{.group = groups[index % std::size(groups)],
+                     .scale = scales[index / std::size(groups) % std::size(scales)]};
   const auto kind = static_cast<int>(index / std::size(groups) / std::size(scales));
   if (kind >= 16) {
     layout.codebook = codebooks[kind - 16];

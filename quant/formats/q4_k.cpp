@@ -67,7 +67,8 @@ void write_scales(const BlockCodes& in, std::byte* block) {
     std::memcpy(&four, from, 4);
     return four;
   };
-  const uint32_t s0 = get(in.sub_scale), s4 = get(in.sub_scale + 4), t0 = get(in.sub_minimum), t4 = get(in.sub_minimum + 4);
+  const uint32_t s0 = get(in.sub_scale), s4 = get(in.sub_scale + 4), t0 = get(in.sub_minimum),
+                 t4 = get(in.sub_minimum + 4);
   store_f16(block, in.scale[0]);
   store_f16(block + 2, -in.minimum[0]);
   store(block + 4, s0 | (s4 & 0x30303030) << 2);

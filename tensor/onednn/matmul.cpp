@@ -153,7 +153,8 @@ Slice make_slice(const Problem& p, int64_t begin, int64_t columns) {
              .scratchpad = unbound(pd.scratchpad_desc()),
              .args = {},
              .scratch_offset = 0};
-  s.args = {{DNNL_ARG_SRC, s.x}, {DNNL_ARG_WEIGHTS, s.weight}, {DNNL_ARG_DST, s.out}, {DNNL_ARG_SCRATCHPAD, s.scratchpad}};
+  s.args = {
+      {DNNL_ARG_SRC, s.x}, {DNNL_ARG_WEIGHTS, s.weight}, {DNNL_ARG_DST, s.out}, {DNNL_ARG_SCRATCHPAD, s.scratchpad}};
   if (p.bias) {
     s.bias = unbound(pd.bias_desc());
     s.args.emplace(DNNL_ARG_BIAS, s.bias);
@@ -191,7 +192,8 @@ void register_onednn_kernels() {
   // Refused once oneDNN has run something; the first call in a process is the one that counts.
   if (max_isa() == Isa::avx2) dnnl::set_max_cpu_isa(dnnl::cpu_isa::avx2);
   if (max_isa() == Isa::avxvnni) dnnl::set_max_cpu_isa(dnnl::cpu_isa::avx2_vnni);
-  register_kernel({.name = "matmul_onednn", .op = "matmul", .isa = Isa::avx2, .rejects = rejects, .cost = cost, .bind = bind});
+  register_kernel(
+      {.name = "matmul_onednn", .op = "matmul", .isa = Isa::avx2, .rejects = rejects, .cost = cost, .bind = bind});
 }
 
 }  // namespace nibble

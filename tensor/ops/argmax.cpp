@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// argmax: x f (..., n), n >= 1 -> i32 (...): the lowest index of the maximum along the last dimension. NaN never wins; a
-// row of NaN gives 0.
+// argmax: x f (..., n), n >= 1 -> i32 (...): the lowest index of the maximum along the last dimension. NaN never wins;
+// a row of NaN gives 0.
 #include "tensor/ops/support.h"
 
 namespace nibble::ops {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // attention over a paged cache with grouped kv heads. Inputs and attributes as in docs/ops.md. First stores k and v of
-// every row at its position (rounded to the pages' type), then row i attends to positions max(0, p - window + 1) .. p of
-// its own sequence (up to ends[i] - 1 where there are ends), read back from the pages. q, k and v may be strided.
+// every row at its position (rounded to the pages' type), then row i attends to positions max(0, p - window + 1) .. p
+// of its own sequence (up to ends[i] - 1 where there are ends), read back from the pages. q, k and v may be strided.
 // With tails, keys are [k, tail] and k is the values too: v holds the tails, v_pages their pages, as k_pages has keys.
 // Of a visible position j, score = softcap(q . k * scale) + slope * (j - p); exp(sink) joins the sum of exp(score).
 // Rows of i8 pages are rotated before they become codes, so queries are too, and results are rotated back.
@@ -52,7 +52,9 @@ void check_pages(const TensorDesc& k_pages, const TensorDesc& v_pages, int64_t k
                "k_pages: expected f32, f16, bf16 or i8, found ", to_string(k_pages));
   check_dtype(v_pages, type, "v_pages");
   const int64_t pages = k_pages.shape[0];
-  const auto column = [&](int64_t size) { return Shape{pages, kv_heads, type == DType::i8 ? size + size % 2 + 4 : size, page_slots}; };
+  const auto column = [&](int64_t size) {
+    return Shape{pages, kv_heads, type == DType::i8 ? size + size % 2 + 4 : size, page_slots};
+  };
   check_shape(k_pages, column(sizes.k), "k_pages");
   if (sizes.tails) check_shape(v_pages, column(sizes.v), "v_pages");
   else if (type == DType::i8) check_shape(v_pages, {pages, kv_heads, sizes.v + 4, page_slots}, "v_pages");
@@ -83,12 +85,13 @@ TensorDesc infer(std::span<const TensorDesc> in, const Attrs& attrs) {
   const int64_t heads = attrs.i("heads"), kv_heads = attrs.i("kv_heads"), m = in[q_in].shape[0];
   NIBBLE_CHECK(heads >= 1 && kv_heads >= 1 && heads % kv_heads == 0, "heads ", heads,
                " must be a multiple of kv_heads ", kv_heads);
-  NIBBLE_CHECK(in[q_in].shape[1] % heads == 0, "q ", to_string(in[q_in]), ": expected a width that is a multiple of heads ",
-               heads);
+  NIBBLE_CHECK(in[q_in].shape[1] % heads == 0, "q ", to_string(in[q_in]),
+               ": expected a width that is a multiple of heads ", heads);
   NIBBLE_CHECK(in[v_in].shape[1] % kv_heads == 0, "v ", to_string(in[v_in]),
                ": expected a width that is a multiple of kv_heads ", kv_heads);
   const Sizes sizes(in, attrs);
-  NIBBLE_CHECK(!sizes.tails || sizes.k >= 1, "v ", to_string(in[v_in]), ": tails of ", sizes.v, " leave nothing of heads of ", sizes.q);
+  NIBBLE_CHECK(!sizes.tails || sizes.k >= 1, "v ", to_string(in[v_in]), ": tails of ", sizes.v,
+               " leave nothing of heads of ", sizes.q);
   for (auto [input, size] : {std::pair{q_in, sizes.q}, {v_in, sizes.v}}) {
     NIBBLE_CHECK(size >= 1 && size <= max_head_dim, names[input], " ", to_string(in[input]), ": head size ", size,
                  ", expected 1 to ", max_head_dim);
@@ -105,8 +108,8 @@ TensorDesc infer(std::span<const TensorDesc> in, const Attrs& attrs) {
   return {{m, heads * sizes.out}, DType::f32, nullptr};
 }
 
-/// The Walsh-Hadamard transform, not normalised, of blocks of the largest power of two that divides `count`; returns that.
-/// Codes depend on its bits, which the order of its additions fixes.
+/// The Walsh-Hadamard transform, not normalised, of blocks of the largest power of two that divides `count`; returns
+/// that. Codes depend on its bits, which the order of its additions fixes.
 template <class Float>
 int64_t rotate(Float* x, int64_t count) {
   const int64_t block = count & -count;
@@ -134,7 +137,8 @@ struct Cache {
     return page < k_pages.dim(0) ? page : -1;
   }
   double key(int64_t page, int64_t head, int64_t c, int64_t slot) const {
-    return tails && c >= k_size ? in_column(v_pages, page, head, c - k_size, slot) : in_column(k_pages, page, head, c, slot);
+    return tails && c >= k_size ? in_column(v_pages, page, head, c - k_size, slot)
+                                : in_column(k_pages, page, head, c, slot);
   }
   double value(int64_t page, int64_t head, int64_t c, int64_t slot) const {
     if (tails) return in_column(k_pages, page, head, c, slot);
@@ -158,7 +162,9 @@ struct Cache {
   }
 
  private:
-  static int64_t at(const Tensor& pages, int64_t page, int64_t head) { return page * pages.strides[0] + head * pages.strides[1]; }
+  static int64_t at(const Tensor& pages, int64_t page, int64_t head) {
+    return page * pages.strides[0] + head * pages.strides[1];
+  }
   static int64_t size(const Tensor& i8_pages) { return i8_pages.dim(2) - 4; }
   // Codes stand in pairs: two elements of a key, two slots of a value.
   static int64_t key_code(int64_t slot, int64_t c) { return (c / 2 * page_slots + slot) * 2 + c % 2; }
@@ -183,7 +189,8 @@ struct Cache {
     return double{scales(pages, page, head)[slot]} * load(pages, at(pages, page, head) + code);
   }
   template <class Place, class Row>
-  static void store_codes(const Tensor& pages, int64_t page, int64_t head, int64_t slot, int64_t d, Place place, Row x) {
+  static void store_codes(const Tensor& pages, int64_t page, int64_t head, int64_t slot, int64_t d, Place place,
+                          Row x) {
     float rotated[max_head_dim], max = 0;
     for (int64_t c = 0; c < d; ++c) rotated[c] = static_cast<float>(x(c));
     rotate(rotated, d);
@@ -223,8 +230,10 @@ void store_row(const KernelArgs& args, const Cache& cache, const Options& o, int
   const int64_t page = cache.page(element(args.in[sequence_in], i), position);
   if (page < 0) return;
   for (int64_t h = 0; h < o.kv_heads; ++h) {
-    cache.store_key(page, h, slot, o.k_size, [&](int64_t c) { return load(k, i * k.strides[0] + (h * o.k_size + c) * k.strides[1]); });
-    cache.store_value(page, h, slot, o.v_size, [&](int64_t c) { return load(v, i * v.strides[0] + (h * o.v_size + c) * v.strides[1]); });
+    cache.store_key(page, h, slot, o.k_size,
+                    [&](int64_t c) { return load(k, i * k.strides[0] + (h * o.k_size + c) * k.strides[1]); });
+    cache.store_value(page, h, slot, o.v_size,
+                      [&](int64_t c) { return load(v, i * v.strides[0] + (h * o.v_size + c) * v.strides[1]); });
   }
 }
 
@@ -239,7 +248,8 @@ void attend(const KernelArgs& args, const Cache& cache, const Options& o, int64_
   const int64_t kv_head = head / (o.heads / o.kv_heads);
   const double slope = per_head(args, o.in.slopes, head, 0);
   const bool rotated = cache.k_pages.desc.dtype == DType::i8;
-  double query[max_head_dim], sums[max_head_dim], max = per_head(args, o.in.sinks, head, -std::numeric_limits<double>::infinity());
+  double query[max_head_dim], sums[max_head_dim],
+      max = per_head(args, o.in.sinks, head, -std::numeric_limits<double>::infinity());
   double total = o.in.sinks < 0 ? 0 : 1;
   std::fill(sums, sums + o.dv, 0.0);
   for (int64_t c = 0; c < o.d; ++c) query[c] = load(q, i * q.strides[0] + (head * o.d + c) * q.strides[1]);
@@ -251,7 +261,8 @@ void attend(const KernelArgs& args, const Cache& cache, const Options& o, int64_
     }
   }
   const int64_t end = o.in.ends < 0 ? position + 1 : element(args.in[o.in.ends], i);
-  const int64_t stop = cache.page(sequence, position) < 0 ? 0 : std::min(end, args.in[page_table_in].dim(1) * page_slots);
+  const int64_t stop =
+      cache.page(sequence, position) < 0 ? 0 : std::min(end, args.in[page_table_in].dim(1) * page_slots);
   for (int64_t p = o.window > 0 ? std::max<int64_t>(0, position - o.window + 1) : 0; p < stop; ++p) {
     const int64_t page = cache.page(sequence, p);
     if (page < 0) continue;
@@ -264,7 +275,8 @@ void attend(const KernelArgs& args, const Cache& cache, const Options& o, int64_
     score += slope * static_cast<double>(p - position);
     const double top = std::max(max, score), fade = std::exp(max - top), weight = std::exp(score - top);
     total = total * fade + weight;
-    for (int64_t c = 0; c < o.dv; ++c) sums[c] = sums[c] * fade + weight * cache.value(page, kv_head, c, p % page_slots);
+    for (int64_t c = 0; c < o.dv; ++c)
+      sums[c] = sums[c] * fade + weight * cache.value(page, kv_head, c, p % page_slots);
     max = top;
   }
   if (rotated) total *= static_cast<double>(rotate(sums, o.dv));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// clamped_swiglu: gate f (...), up f (...) of equal shape -> like gate: g sigmoid(alpha g) (u + 1) with g = min(gate, limit)
-// and u = up clamped to +-limit (gpt-oss).
+// clamped_swiglu: gate f (...), up f (...) of equal shape -> like gate: g sigmoid(alpha g) (u + 1) with g = min(gate,
+// limit) and u = up clamped to +-limit (gpt-oss).
 #include <algorithm>
 #include <cmath>
 

@@ -18,7 +18,8 @@ void reference(const KernelArgs& args) {
     const int64_t column = index.as<const int32_t>()[j * index.strides[0]];
     const bool known = column >= 0 && column < x.dim(1);
     for (int64_t i = 0; i < out.dim(0); ++i) {
-      store(out, i * out.strides[0] + j * out.strides[1], known ? load(x, i * x.strides[0] + column * x.strides[1]) : 0.0);
+      store(out, i * out.strides[0] + j * out.strides[1],
+            known ? load(x, i * x.strides[0] + column * x.strides[1]) : 0.0);
     }
   }
 }

@@ -34,7 +34,8 @@ TensorDesc infer_concat(std::span<const TensorDesc> in, const Attrs& attrs) {
   for (size_t i = 1; i < in.size(); ++i) {
     bool fits = in[i].dtype == out.dtype && in[i].shape.rank() == out.shape.rank();
     for (int d = 0; fits && d < out.shape.rank(); ++d) fits = d == dim || in[i].shape[d] == out.shape[d];
-    NIBBLE_CHECK(fits, "input ", i, " ", to_string(in[i]), " does not fit ", to_string(in[0]), " along dimension ", dim);
+    NIBBLE_CHECK(fits, "input ", i, " ", to_string(in[i]), " does not fit ", to_string(in[0]), " along dimension ",
+                 dim);
     out.shape[dim] += in[i].shape[dim];
   }
   return out;

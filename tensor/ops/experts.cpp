@@ -29,8 +29,11 @@ struct Limit {
   int best;  ///< so many of a group's experts make its score
 
   Limit(const Attrs& attrs, int64_t experts, int64_t count)
-      : groups(attrs.i("groups", 1)), kept(attrs.i("kept_groups", groups)), best(static_cast<int>(attrs.i("group_best", 1))) {
-    NIBBLE_CHECK(groups >= 1 && experts % groups == 0, "groups ", groups, ": expected a divisor of ", experts, " experts");
+      : groups(attrs.i("groups", 1)),
+        kept(attrs.i("kept_groups", groups)),
+        best(static_cast<int>(attrs.i("group_best", 1))) {
+    NIBBLE_CHECK(groups >= 1 && experts % groups == 0, "groups ", groups, ": expected a divisor of ", experts,
+                 " experts");
     NIBBLE_CHECK(kept >= 1 && kept <= groups, "kept_groups ", kept, ": expected 1 to ", groups);
     NIBBLE_CHECK(best == 1 || best == 2, "group_best ", best, ": expected 1 or 2");
     NIBBLE_CHECK(count <= experts / groups * kept, "count ", count, ": ", kept, " of ", groups, " groups have ",
@@ -53,7 +56,8 @@ float group_score(const float* scores, int64_t size, int best) {
   return best == 1 || size == 1 ? first : first + second;
 }
 
-/// Scores outside of the kept groups become NaN, which is chosen last. A group is kept when fewer than `kept` are in front.
+/// Scores outside of the kept groups become NaN, which is chosen last. A group is kept when fewer than `kept` are in
+/// front.
 void drop_groups(const Limit& limit, int64_t experts, float* scores, float* of_groups) {
   if (limit.kept == limit.groups) return;
   const int64_t size = experts / limit.groups;
@@ -104,7 +108,8 @@ TensorDesc infer_weights(std::span<const TensorDesc> in, const Attrs& attrs) {
   check_rank(in[0], 2, "logits");
   check_dtype(in[1], DType::i32, "chosen");
   check_rank(in[1], 2, "chosen");
-  NIBBLE_CHECK(in[0].shape[0] == in[1].shape[0], "logits ", to_string(in[0]), " and chosen ", to_string(in[1]), " differ in rows");
+  NIBBLE_CHECK(in[0].shape[0] == in[1].shape[0], "logits ", to_string(in[0]), " and chosen ", to_string(in[1]),
+               " differ in rows");
   parse_score(attrs);
   return {in[1].shape, DType::f32, nullptr};
 }
@@ -210,9 +215,12 @@ void expert_weights_rows(const KernelArgs& args, int64_t begin, int64_t end) {
   const double scale = attrs.f("scale", 1);
   const int64_t experts = logits.dim(1), count = out.dim(1);
   for (int64_t i = begin; i < end; ++i) {
-    const auto logit = [&](int64_t e) { return double{load_float(logits, i * logits.strides[0] + e * logits.strides[1])}; };
+    const auto logit = [&](int64_t e) {
+      return double{load_float(logits, i * logits.strides[0] + e * logits.strides[1])};
+    };
     const auto picked = [&](int64_t c) {
-      return logit(std::clamp<int64_t>(chosen.as<const int32_t>()[i * chosen.strides[0] + c * chosen.strides[1]], 0, experts - 1));
+      return logit(std::clamp<int64_t>(chosen.as<const int32_t>()[i * chosen.strides[0] + c * chosen.strides[1]], 0,
+                                       experts - 1));
     };
     double most = -INFINITY, sum = 0;
     for (int64_t e = 0; e < experts; ++e) most = std::max(most, logit(e));
@@ -225,7 +233,8 @@ void expert_weights_rows(const KernelArgs& args, int64_t begin, int64_t end) {
       sum = 1;
     }
     for (int64_t c = 0; c < count; ++c) {
-      out.as<float>()[i * out.strides[0] + c * out.strides[1]] = static_cast<float>(score(picked(c)) / std::max(sum, 1e-20) * scale);
+      out.as<float>()[i * out.strides[0] + c * out.strides[1]] =
+          static_cast<float>(score(picked(c)) / std::max(sum, 1e-20) * scale);
     }
   }
 }

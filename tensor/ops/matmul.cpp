@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // matmul: out = x wt^T for one or several weights side by side, with bias, activation or gate, and residual.
 // x f (m, k), wt_i f or packed (n_i, k), bias f32 (sum n_i), residual f (m, n) -> f32 (m, n). Sums are taken in double
-// and rounded to f32 before the epilogue, whose steps round to f32; unquantised packed weights and those with a codebook of
-// floats are summed by fma in f32, k in order, as every kernel must.
+// and rounded to f32 before the epilogue, whose steps round to f32; unquantised packed weights and those with a
+// codebook of floats are summed by fma in f32, k in order, as every kernel must.
 #include "tensor/ops/matmul.h"
 
 #include <cmath>
@@ -81,8 +81,8 @@ TensorDesc infer(std::span<const TensorDesc> in, const Attrs& attrs) {
   check_float(in[0], "x");
   for (int64_t w = 1; w <= attrs.i("weights", 1); ++w) {
     if (in[w].dtype != DType::packed) check_float(in[w], "weight");
-    NIBBLE_CHECK(in[w].dtype != DType::packed || !is_act_format(*in[w].format), "weight: expected a weight format, found ",
-                 to_string(in[w]));
+    NIBBLE_CHECK(in[w].dtype != DType::packed || !is_act_format(*in[w].format),
+                 "weight: expected a weight format, found ", to_string(in[w]));
   }
   return out;
 }

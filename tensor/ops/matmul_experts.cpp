@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// matmul_experts and matmul_experts_q: out = x wt^T, with the weight of each row's own expert, or a gate of two weights.
-// x (m, k) or, grouped, (m chosen, k); weights packed (experts * n rounded up to 16, k); groups of group_experts; bias f32
-// (experts, n) -> f32 (m chosen, n), rows grouped by expert. Sums and epilogue as in matmul and matmul_q.
+// matmul_experts and matmul_experts_q: out = x wt^T, with the weight of each row's own expert, or a gate of two
+// weights. x (m, k) or, grouped, (m chosen, k); weights packed (experts * n rounded up to 16, k); groups of
+// group_experts; bias f32 (experts, n) -> f32 (m chosen, n), rows grouped by expert. Sums and epilogue as in matmul and
+// matmul_q.
 #include <algorithm>
 #include <array>
 #include <span>
@@ -67,7 +68,8 @@ ExpertsCall experts_call(std::span<const TensorDesc> in, const Attrs& attrs) {
   call.weights = call.gate == Activation::none ? 1 : 2;
   call.groups = 1 + call.weights;
   if (attrs.i("bias", 0)) call.bias = call.groups + 1;
-  check_count(in, static_cast<size_t>(call.groups + 1 + (call.bias != 0)), static_cast<size_t>(call.groups + 1 + (call.bias != 0)));
+  check_count(in, static_cast<size_t>(call.groups + 1 + (call.bias != 0)),
+              static_cast<size_t>(call.groups + 1 + (call.bias != 0)));
   NIBBLE_CHECK(call.bias == 0 || call.weights == 1, "gate and bias exclude each other");
   call.experts = attrs.i("experts");
   call.n = attrs.i("n");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// matmul_q: matmul of quantised activations (act_* of quant/activation.h) and packed weights. The sums follow the arithmetic
-// of quant/format.h operation by operation in f32, so that every kernel can be compared bit for bit.
+// matmul_q: matmul of quantised activations (act_* of quant/activation.h) and packed weights. The sums follow the
+// arithmetic of quant/format.h operation by operation in f32, so that every kernel can be compared bit for bit.
 #include <algorithm>
 #include <cmath>
 
@@ -37,12 +37,17 @@ struct Rows {
   int64_t k, scale_k;
 
   explicit Rows(const Tensor& x)
-      : values(x.data), needs(act_needs_of(*x.desc.format)), regions(act_regions(needs, x.dim(0), x.dim(1))), k(x.dim(1)), scale_k(act_group(needs.group)) {
+      : values(x.data),
+        needs(act_needs_of(*x.desc.format)),
+        regions(act_regions(needs, x.dim(0), x.dim(1))),
+        k(x.dim(1)),
+        scale_k(act_group(needs.group)) {
     scales = reinterpret_cast<const float*>(x.data + regions.scales_offset);
   }
   int value(int64_t row, int64_t j) const {
     const int64_t at = row * regions.k_padded + j;
-    return needs.bits == 16 ? reinterpret_cast<const int16_t*>(values)[at] : reinterpret_cast<const int8_t*>(values)[at];
+    return needs.bits == 16 ? reinterpret_cast<const int16_t*>(values)[at]
+                            : reinterpret_cast<const int8_t*>(values)[at];
   }
 };
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// quantize: x f32 (m, k) -> activations act_g<group>_z<offset> (m, k) of `bits` (8 or 16), by quantize_act_row of tensor/panel.h.
-// norm_quantize: the same after rms_norm or layer_norm of x (attribute norm), with the same bits as the two ops apart.
+// quantize: x f32 (m, k) -> activations act_g<group>_z<offset> (m, k) of `bits` (8 or 16), by quantize_act_row of
+// tensor/panel.h. norm_quantize: the same after rms_norm or layer_norm of x (attribute norm), with the same bits as the
+// two ops apart.
 #include "tensor/ops/norm.h"
 #include "tensor/panel.h"
 
@@ -12,9 +13,10 @@ TensorDesc infer_act(const TensorDesc& x, const Attrs& attrs) {
   check_dtype(x, DType::f32, "x");
   check_rank(x, 2, "x");
   const int64_t group = attrs.i("group"), offset = attrs.i("offset"), bits = attrs.i("bits", 8);
-  NIBBLE_CHECK(group >= 16 && group <= 128 && offset >= 0 && offset <= 128 && bits >= 8 && bits <= 16, "group ", group, ", offset ",
-               offset, ", bits ", bits, ": expected group 16 to 128, offset 0 to 128 and 8 or 16 bits");
-  return {x.shape, DType::packed, &act_format({static_cast<int>(group), static_cast<int>(offset), static_cast<int>(bits)})};
+  NIBBLE_CHECK(group >= 16 && group <= 128 && offset >= 0 && offset <= 128 && bits >= 8 && bits <= 16, "group ", group,
+               ", offset ", offset, ", bits ", bits, ": expected group 16 to 128, offset 0 to 128 and 8 or 16 bits");
+  return {x.shape, DType::packed,
+          &act_format({static_cast<int>(group), static_cast<int>(offset), static_cast<int>(bits)})};
 }
 
 TensorDesc infer(std::span<const TensorDesc> in, const Attrs& attrs) {

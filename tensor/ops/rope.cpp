@@ -70,7 +70,9 @@ void rope_reference(const KernelArgs& args) {
   for (int64_t i = 0; i < x.dim(0); ++i) {
     auto in = [&](int64_t c) { return load(x, i * x.strides[0] + c * x.strides[1]); };
     auto put = [&](int64_t c, double y) { store(out, i * out.strides[0] + c * out.strides[1], y); };
-    auto angle = [&](int64_t c) { return double{table.as<const float>()[i * table.strides[0] + c * table.strides[1]]}; };
+    auto angle = [&](int64_t c) {
+      return double{table.as<const float>()[i * table.strides[0] + c * table.strides[1]]};
+    };
     for (int64_t head = 0; head < x.dim(1); head += head_dim) {
       for (int64_t p = 0; p < pairs; ++p) {
         const int64_t a = head + begin + (adjacent ? 2 * p : p), b = adjacent ? a + 1 : a + pairs;

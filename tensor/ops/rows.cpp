@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// rows: x f (m, n), index i32 (r) -> f32 (r, n): the chosen rows, in the order of index. An index outside x gives zeros.
+// rows: x f (m, n), index i32 (r) -> f32 (r, n): the chosen rows, in the order of index. An index outside x gives
+// zeros.
 #include "tensor/ops/support.h"
 
 namespace nibble::ops {

@@ -40,7 +40,8 @@ Graph fold_epilogue(Graph graph) {
     Value other;
     for (size_t side = 0; side < node.in.size(); ++side) {
       const int maker = uses.maker[node.in[side].id];
-      if (maker <= best || !uses.single(node.in[side]) || !is(graph.nodes[static_cast<size_t>(maker)], "matmul")) continue;
+      if (maker <= best || !uses.single(node.in[side]) || !is(graph.nodes[static_cast<size_t>(maker)], "matmul"))
+        continue;
       best = maker;
       sum = node.in[side];
       other = node.in.size() == 2 ? node.in[1 - side] : Value{};

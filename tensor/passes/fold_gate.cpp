@@ -45,7 +45,8 @@ std::optional<Match> match_pair(Graph& graph, const Uses& uses, Value gate, Valu
   if (!a || !b || !uses.single(gate) || !uses.single(up)) return {};
   MatmulParts first(*a);
   const MatmulParts second(*b);
-  const bool plain = second.activation.empty() && second.gate.empty() && first.gate.empty() && !first.activation.empty();
+  const bool plain =
+      second.activation.empty() && second.gate.empty() && first.gate.empty() && !first.activation.empty();
   if (!plain || first.residual.id >= 0 || second.residual.id >= 0 || first.x != second.x) return {};
   if (first.weights.size() != 1 || second.weights.size() != 1) return {};
   if (graph.desc(first.weights[0]) != graph.desc(second.weights[0])) return {};

@@ -29,7 +29,8 @@ bool joinable(const Graph& graph, const Uses& uses, const Node& node) {
   if (parts.bias.id >= 0 && !graph.is_constant(parts.bias)) return false;
   for (Value w : parts.weights) {
     const TensorDesc& first = graph.desc(parts.weights[0]);
-    if (!graph.is_constant(w) || graph.desc(w).dtype != first.dtype || graph.desc(w).format != first.format) return false;
+    if (!graph.is_constant(w) || graph.desc(w).dtype != first.dtype || graph.desc(w).format != first.format)
+      return false;
   }
   return !is_reshaped(graph, uses, node.out);
 }

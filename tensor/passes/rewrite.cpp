@@ -67,7 +67,8 @@ void finish(Graph& graph, Insertions insertions) {
   nodes.reserve(graph.nodes.size() + insertions.size());
   auto next = insertions.begin();
   for (size_t i = 0; i <= graph.nodes.size(); ++i) {
-    for (; next != insertions.end() && next->first == static_cast<int>(i); ++next) nodes.push_back(std::move(next->second));
+    for (; next != insertions.end() && next->first == static_cast<int>(i); ++next)
+      nodes.push_back(std::move(next->second));
     if (i < graph.nodes.size() && graph.nodes[i].op) nodes.push_back(std::move(graph.nodes[i]));
   }
   graph.nodes = std::move(nodes);

@@ -24,8 +24,8 @@ struct Uses {
   bool single(Value v) const { return readers[v.id].size() == 1 && !is_output[v.id]; }
 };
 
-/// The inputs of a matmul or matmul_q by role; bias and residual are invalid (id -1) when absent. Of a matmul_experts only
-/// x and the weights are meant.
+/// The inputs of a matmul or matmul_q by role; bias and residual are invalid (id -1) when absent. Of a matmul_experts
+/// only x and the weights are meant.
 struct MatmulParts {
   Value x;
   std::vector<Value> weights;

@@ -66,16 +66,47 @@ TEST(Cli, SaysVersionAndArchitectures) {
 }
 
 TEST(Cli, RefusesBadUsageWithCodeTwo) {
-  for (const char* arguments :
-       {"no-such-command", "--no-such-flag", "run", "run -m x --no-such-flag", "run -m x -p a --temp nan",
-        "run -m x -p a --temp -1", "run -m x -p a --temp warm", "run -m x -p a --top-k 1.5", "run -m x -p a --top-p 1.5",
-        "run -m x -p a -n -2", "run -m x -p a -t 0", "run -m x -p a -t 99999999999999999999", "run -m x -p a -c 0",
-        "run -m x -p a --max-isa mmx", "run -m x -p a --cache-type q4_0", "run -m x -p a -f b", "run -m x -p a --system s", "run -m x -p a --seed -2",
-        "run -m x -p a --repeat-penalty 0", "run -m x stray", "chat -m x --template no-such", "eval -m x",
-        "eval -m x --tokens one", "eval -m x --tokens ''", "eval -m x --tokens 1,-3", "eval -m x --tokens 1,,3",
-        "eval -m x --tokens 1,3,", "eval -m x --tokens 99999999999", "eval -m x --tokens 1,2.5",
-        "run -m x -p a --stop ''", "perplexity -m x -f y -c 3", "perplexity -m x", "perplexity -m x -f y --kl-base z", "perplexity -m x --hellaswag y --save-logits z", "perplexity -m x -f y --chunks -2", "bench -m x -o xml",
-        "bench -m x -p -1", "bench -m x -r 0", "kernels -o file", "inspect", "tokenize"}) {
+  for (const char* arguments : {"no-such-command",
+                                "--no-such-flag",
+                                "run",
+                                "run -m x --no-such-flag",
+                                "run -m x -p a --temp nan",
+                                "run -m x -p a --temp -1",
+                                "run -m x -p a --temp warm",
+                                "run -m x -p a --top-k 1.5",
+                                "run -m x -p a --top-p 1.5",
+                                "run -m x -p a -n -2",
+                                "run -m x -p a -t 0",
+                                "run -m x -p a -t 99999999999999999999",
+                                "run -m x -p a -c 0",
+                                "run -m x -p a --max-isa mmx",
+                                "run -m x -p a --cache-type q4_0",
+                                "run -m x -p a -f b",
+                                "run -m x -p a --system s",
+                                "run -m x -p a --seed -2",
+                                "run -m x -p a --repeat-penalty 0",
+                                "run -m x stray",
+                                "chat -m x --template no-such",
+                                "eval -m x",
+                                "eval -m x --tokens one",
+                                "eval -m x --tokens ''",
+                                "eval -m x --tokens 1,-3",
+                                "eval -m x --tokens 1,,3",
+                                "eval -m x --tokens 1,3,",
+                                "eval -m x --tokens 99999999999",
+                                "eval -m x --tokens 1,2.5",
+                                "run -m x -p a --stop ''",
+                                "perplexity -m x -f y -c 3",
+                                "perplexity -m x",
+                                "perplexity -m x -f y --kl-base z",
+                                "perplexity -m x --hellaswag y --save-logits z",
+                                "perplexity -m x -f y --chunks -2",
+                                "bench -m x -o xml",
+                                "bench -m x -p -1",
+                                "bench -m x -r 0",
+                                "kernels -o file",
+                                "inspect",
+                                "tokenize"}) {
     const Outcome refused = nibble(arguments);
     EXPECT_EQ(refused.code, 2) << arguments << ": " << refused.error;
     EXPECT_EQ(refused.error.rfind("error: ", 0), 0u) << arguments << ": " << refused.error;
@@ -94,12 +125,13 @@ TEST(Cli, ErrorsAreOneLineAndCodeOne) {
   test::write_file(dir / "empty.gguf", "");
   test::write_file(dir / "text.gguf", "hello, I am a text\n");
   for (const std::string& arguments :
-       {"run -p a -m " + (dir / "absent.gguf"), "run -p a -m " + (dir / "empty.gguf"), "run -p a -m " + (dir / "text.gguf"),
-        "run -p a -m " + dir.path(), "chat -m " + (dir / "absent.gguf"), "inspect -m " + (dir / "text.gguf"),
-        "tokenize a -m " + (dir / "text.gguf"), "eval --tokens 1 -m " + (dir / "text.gguf"),
-        "perplexity -f " + (dir / "absent.txt") + " -m x", "bench -m " + (dir / "absent.gguf"), "bench -p 0 -n 0 -m " + (dir / "absent.gguf"),
-        "eval --tokens 1,2,3 -c 2 -m " + (dir / "absent.gguf"),
-        std::string("kernels --emit no_such_kernel"), std::string("kernels --isa mmx")}) {
+       {"run -p a -m " + (dir / "absent.gguf"), "run -p a -m " + (dir / "empty.gguf"),
+        "run -p a -m " + (dir / "text.gguf"), "run -p a -m " + dir.path(), "chat -m " + (dir / "absent.gguf"),
+        "inspect -m " + (dir / "text.gguf"), "tokenize a -m " + (dir / "text.gguf"),
+        "eval --tokens 1 -m " + (dir / "text.gguf"), "perplexity -f " + (dir / "absent.txt") + " -m x",
+        "bench -m " + (dir / "absent.gguf"), "bench -p 0 -n 0 -m " + (dir / "absent.gguf"),
+        "eval --tokens 1,2,3 -c 2 -m " + (dir / "absent.gguf"), std::string("kernels --emit no_such_kernel"),
+        std::string("kernels --isa mmx")}) {
     const Outcome failed = nibble(arguments + " </dev/null");
     EXPECT_EQ(failed.code, 1) << arguments << ": " << failed.error;
     EXPECT_EQ(failed.error.rfind("error: ", 0), 0u) << arguments << ": " << failed.error;
@@ -114,7 +146,8 @@ TEST(Cli, PerplexityComparesAndChooses) {
   NIBBLE_NEED_TINY_MODEL();
   test::TempDir dir;
   std::string text;
-  for (int i = 0; i < 60; ++i) text += "It is a truth universally acknowledged, that a single man must be in want of a wife. ";
+  for (int i = 0; i < 60; ++i)
+    text += "It is a truth universally acknowledged, that a single man must be in want of a wife. ";
   test::write_file(dir / "text", text);
   const std::string common = "perplexity -t 1 -m " + model;
   const Outcome saved = nibble(common + " -c 64 --chunks 2 -f " + (dir / "text") + " --save-logits " + (dir / "base"));
@@ -122,12 +155,14 @@ TEST(Cli, PerplexityComparesAndChooses) {
   EXPECT_TRUE(contains(saved.out, "Final estimate: PPL = ")) << saved.out;
   const Outcome compared = nibble(common + " --kl-base " + (dir / "base"));
   EXPECT_EQ(compared.code, 0) << compared.error;
-  for (const char* line : {"PPL of the base", "KL divergence", "Same top token", "Probability change, RMS", "   99.9 %"})
+  for (const char* line :
+       {"PPL of the base", "KL divergence", "Same top token", "Probability change, RMS", "   99.9 %"})
     EXPECT_TRUE(contains(compared.out, line)) << line << " in " << compared.out;
   const Outcome other = nibble(common + " --kl-base " + (dir / "text"));
   EXPECT_EQ(other.code, 1);
   EXPECT_TRUE(contains(other.error, "_logits_")) << other.error;
-  test::write_file(dir / "tasks", "{\"question\": \"It was\", \"choices\": [\"the man\", \"qqq zzz\"], \"answer\": 0}\n");
+  test::write_file(dir / "tasks",
+                   "{\"question\": \"It was\", \"choices\": [\"the man\", \"qqq zzz\"], \"answer\": 0}\n");
   const Outcome chosen = nibble(common + " --multiple-choice " + (dir / "tasks"));
   EXPECT_EQ(chosen.code, 0) << chosen.error;
   EXPECT_TRUE(contains(chosen.out, "Accuracy: 100.00 % (1 of 1;")) << chosen.out;
@@ -202,15 +237,18 @@ TEST(Cli, QuantizeWritesAFolderOfAGgufFile) {
   EXPECT_EQ(unpacked.code, 0) << unpacked.error;
   EXPECT_TRUE(contains(unpacked.out, "32.0")) << unpacked.out;
   EXPECT_EQ(nibble("eval -m " + floats + ids).code, 0);
-  for (const std::string& text : {std::string("It is a truth universally acknowledged, "), std::string("  1812\n\nnot \xC3\xA9t\xC3\xA9")}) {
+  for (const std::string& text :
+       {std::string("It is a truth universally acknowledged, "), std::string("  1812\n\nnot \xC3\xA9t\xC3\xA9")}) {
     test::write_file(dir / "text", text);
-    EXPECT_EQ(nibble("tokenize --json -m " + floats + " < " + (dir / "text")).out, nibble("tokenize --json -m " + model + " < " + (dir / "text")).out);
+    EXPECT_EQ(nibble("tokenize --json -m " + floats + " < " + (dir / "text")).out,
+              nibble("tokenize --json -m " + model + " < " + (dir / "text")).out);
   }
   const Outcome quantised = nibble("quantize " + model + " " + coded + " --type int8:g64");
   EXPECT_EQ(quantised.code, 0) << quantised.error;
   EXPECT_TRUE(contains(quantised.out, " 42 matrices quantised, ")) << quantised.out;
   EXPECT_EQ(nibble("eval -m " + coded + ids).code, 0);
-  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir / "."), std::filesystem::directory_iterator()), 3) << "text and the two folders";
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir / "."), std::filesystem::directory_iterator()), 3)
+      << "text and the two folders";
 }
 
 TEST(Cli, NamesFromFilesCannotSteerTheTerminal) {
@@ -281,7 +319,8 @@ TEST(Cli, RunSaysWhenNobodyCanTakeTheAnswer) {
 
 TEST(Cli, RunSaysWhenTheContextIsLargerThanTheModels) {
   NIBBLE_NEED_TINY_MODEL();
-  const Outcome small = nibble("run -m " + model + " -p Once -n 1 -c 32"), large = nibble("run -m " + model + " -p Once -n 1 -c 100000");
+  const Outcome small = nibble("run -m " + model + " -p Once -n 1 -c 32"),
+                large = nibble("run -m " + model + " -p Once -n 1 -c 100000");
   EXPECT_EQ(large.code, 0) << large.error;
   EXPECT_FALSE(contains(small.error, "note: the model was made for")) << small.error;
   EXPECT_TRUE(contains(large.error, "note: the model was made for")) << large.error;
@@ -308,15 +347,18 @@ TEST(Cli, InterruptStopsRunWithCode130) {
   const std::string out = dir / "out";
   test::write_file(out, "");
   // Signalled once it has begun to answer; the context is far too large to be filled by then.
-  const Outcome stopped = nibble("run -m " + model + " -p Once --ignore-eos -c 20000 >" + out + " & p=$!; for i in $(seq 600); do [ -s " +
-                                 out + " ] && break; sleep 0.05; done; kill -INT $p; wait $p");
+  const Outcome stopped =
+      nibble("run -m " + model + " -p Once --ignore-eos -c 20000 >" + out + " & p=$!; for i in $(seq 600); do [ -s " +
+             out + " ] && break; sleep 0.05; done; kill -INT $p; wait $p");
   EXPECT_EQ(stopped.code, 130) << stopped.error;
   EXPECT_GT(test::read_file(out).size(), 0u);
 }
 
 TEST(Cli, ChatTakesTurnsFromAPipe) {
   NIBBLE_NEED_TINY_MODEL();
-  const Outcome chat = nibble("chat -m " + model + " --template chatml -n 8 --temp 0 <<'end'\nHello\n/reset\nHello\n/nonsense\n/exit\nHello\nend");
+  const Outcome chat =
+      nibble("chat -m " + model +
+             " --template chatml -n 8 --temp 0 <<'end'\nHello\n/reset\nHello\n/nonsense\n/exit\nHello\nend");
   EXPECT_EQ(chat.code, 0) << chat.error;
   const size_t half = chat.out.size() / 2;
   ASSERT_GT(half, 2u);
@@ -363,7 +405,8 @@ TEST(Cli, BenchPrintsEveryTest) {
   const Outcome table = nibble("bench -m " + model + " -p 8 -n 0 -r 1 --no-peak");
   EXPECT_TRUE(contains(table.out, " pp8 |")) << table.out;
   test::TempDir dir;
-  const Outcome profile = nibble("bench -m " + model + " -p 8 -n 2 -r 2 -t 1,2 --no-peak --profile --explain --trace " + (dir / "trace"));
+  const Outcome profile =
+      nibble("bench -m " + model + " -p 8 -n 2 -r 2 -t 1,2 --no-peak --profile --explain --trace " + (dir / "trace"));
   EXPECT_EQ(profile.code, 0) << profile.error;
   EXPECT_TRUE(contains(profile.out, "plan of tg2"));
   EXPECT_TRUE(contains(profile.out, "pp8, 2 threads\n")) << profile.out;

@@ -27,7 +27,8 @@ TEST(Debugging, RefusesAnUnknownInstructionSet) {
   const test::Outcome outcome = bench("NIBBLE_MAX_ISA=bogus");
   EXPECT_EQ(outcome.code, 1);
   EXPECT_EQ(outcome.error,
-            "error: NIBBLE_MAX_ISA: instruction set \"bogus\": expected one of generic, avx2, avxvnni, avx512vnni, amxint8\n");
+            "error: NIBBLE_MAX_ISA: instruction set \"bogus\": expected one of generic, avx2, avxvnni, avx512vnni, "
+            "amxint8\n");
 }
 
 TEST(Debugging, GenericRunsReferencesOnly) {
@@ -43,8 +44,9 @@ TEST(Debugging, ExplainsThePlan) {
   EXPECT_EQ(flag.code, 0) << flag.error;
   const test::Outcome variable = bench("NIBBLE_MAX_ISA=avx2 NIBBLE_EXPLAIN=1");
   for (const std::string& text : {flag.out, variable.error}) {
-    for (std::string_view part : {"blk.0.q+k+v", "blk.0.gate+up", "attention_avx2", "matmul_float_avx2: gemm_f32_f16_f32_",
-                                  "not matmul_onednn: sums depend on the number of rows", "arena "}) {
+    for (std::string_view part :
+         {"blk.0.q+k+v", "blk.0.gate+up", "attention_avx2", "matmul_float_avx2: gemm_f32_f16_f32_",
+          "not matmul_onednn: sums depend on the number of rows", "arena "}) {
       EXPECT_TRUE(contains(text, part)) << part << " is not in\n" << text;
     }
     EXPECT_FALSE(contains(text, " reference ")) << text;
@@ -54,7 +56,8 @@ TEST(Debugging, ExplainsThePlan) {
 
 TEST(Debugging, TraceIsJsonWithEveryTestAndWorker) {
   const test::TempDir dir;
-  const test::Outcome outcome = bench(supported(Isa::avx2) ? "NIBBLE_MAX_ISA=avx2" : "", "--trace " + (dir / "trace.json"));
+  const test::Outcome outcome =
+      bench(supported(Isa::avx2) ? "NIBBLE_MAX_ISA=avx2" : "", "--trace " + (dir / "trace.json"));
   EXPECT_EQ(outcome.code, 0) << outcome.error;
   std::set<std::string> tests;
   std::set<std::pair<int, int>> threads;
@@ -81,7 +84,8 @@ TEST(Debugging, DumpsAndNamesGeneratedCode) {
   const std::string record = dir / "pid";
   // The shell that starts the program becomes it, so its number is the program's.
   const test::Outcome outcome = test::run_command(
-      "sh -c 'echo $$ > " + record + "; NIBBLE_MAX_ISA=avx2 NIBBLE_PERF_MAP=1 NIBBLE_JIT_DUMP=" + dir.path() + " exec \"$@\"' sh",
+      "sh -c 'echo $$ > " + record + "; NIBBLE_MAX_ISA=avx2 NIBBLE_PERF_MAP=1 NIBBLE_JIT_DUMP=" + dir.path() +
+          " exec \"$@\"' sh",
       "nibble", "bench -m " NIBBLE_TEST_DATA "/models/llama-3.gguf -p 8 -n 2 -r 1 -t 1 --no-peak");
   EXPECT_EQ(outcome.code, 0) << outcome.error;
   std::set<std::string> dumped, mapped;

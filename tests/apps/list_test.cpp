@@ -15,8 +15,8 @@ using test::Outcome;
 Outcome list(const std::string& arguments) { return test::run_command("", "nibble", "--list " + arguments); }
 
 TEST(List, ReadmeHasIt) {
-  const std::string readme = test::read_file(NIBBLE_SOURCE_DIR "/README.md"), begin = "<!-- nibble --list --markdown -->\n",
-                    end = "<!-- end of the list -->\n";
+  const std::string readme = test::read_file(NIBBLE_SOURCE_DIR "/README.md"),
+                    begin = "<!-- nibble --list --markdown -->\n", end = "<!-- end of the list -->\n";
   const size_t from = readme.find(begin), to = readme.find(end);
   ASSERT_NE(from, std::string::npos) << begin;
   ASSERT_NE(to, std::string::npos) << end;

@@ -61,7 +61,8 @@ TEST(Plugin, EveryCommandTakesIt) {
   test::write_file(dir / "text", std::string(600, 'a') + " b" + std::string(600, 'c'));
   for (const std::string& arguments :
        {"inspect" + plugin + "-m " + model, "tokenize" + plugin + "-m " + model + " a",
-        "eval" + plugin + "-m " + model + " --tokens 1,2", "bench" + plugin + "-m " + model + " -p 4 -n 2 -r 1 --no-peak",
+        "eval" + plugin + "-m " + model + " --tokens 1,2",
+        "bench" + plugin + "-m " + model + " -p 4 -n 2 -r 1 --no-peak",
         "perplexity" + plugin + "-m " + model + " -c 8 --chunks 1 -f " + (dir / "text"),
         "quantize" + plugin + model + " " + (dir / "out.gguf") + " --format q8_0 --embedding keep",
         "chat" + plugin + "-m " + model + " --chat-template chatml -n 2 </dev/null", "--list" + plugin}) {
@@ -123,7 +124,8 @@ TEST(Plugin, DefinitionsThatThrowAreNamed) {
 TEST(Plugin, DocumentationHasTheExample) {
   const std::string doc = test::read_file(NIBBLE_SOURCE_DIR "/docs/add-a-model.md");
   for (const char* file : {"plaid.cpp", "CMakeLists.txt"})
-    EXPECT_TRUE(contains(doc, test::read_file(std::string(NIBBLE_SOURCE_DIR "/docs/arch-plugin/") + file) + "```\n")) << file;
+    EXPECT_TRUE(contains(doc, test::read_file(std::string(NIBBLE_SOURCE_DIR "/docs/arch-plugin/") + file) + "```\n"))
+        << file;
 }
 
 }  // namespace

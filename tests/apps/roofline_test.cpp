@@ -30,12 +30,15 @@ TEST(Roofline, TheSlowerBoundCounts) {
 
 TEST(Roofline, TheTableShowsSpeedsAndShares) {
   const std::string table = roofline_table({"tg8", roofs, {row(5e9, 1e9, true, true), row(1e9, 0, false, false)}});
-  for (std::string_view part : {"tg8", "5.00", "1.0", "bandwidth", "50.0%"}) EXPECT_TRUE(contains(table, part)) << part << "\n" << table;
+  for (std::string_view part : {"tg8", "5.00", "1.0", "bandwidth", "50.0%"})
+    EXPECT_TRUE(contains(table, part)) << part << "\n" << table;
 }
 
 TEST(Roofline, ThePictureIsWellFormed) {
   for (const std::vector<Roofline>& charts :
-       {std::vector<Roofline>{}, {{"empty", {}, {}}}, {{"a <b>", roofs, {row(5e9, 1e9, true, true)}}, {"c", roofs, {row(1, 80e9, false, true)}}}}) {
+       {std::vector<Roofline>{},
+        {{"empty", {}, {}}},
+        {{"a <b>", roofs, {row(5e9, 1e9, true, true)}}, {"c", roofs, {row(1, 80e9, false, true)}}}}) {
     const std::string svg = roofline_svg(charts);
     EXPECT_TRUE(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
     EXPECT_FALSE(contains(svg, "nan") || contains(svg, "inf")) << svg;
@@ -52,8 +55,10 @@ TEST(Roofline, BenchPrintsAndDrawsIt) {
   if (!supported(Isa::avx2)) GTEST_SKIP() << "avx2 is not supported";
   const test::TempDir dir;
   const test::Outcome outcome = test::run_command("NIBBLE_MAX_ISA=avx2", "nibble",
-                                                  "bench -m " NIBBLE_TEST_DATA "/models/llama-3.gguf -p 8 -n 2 -r 1 -t 1 --no-peak "
-                                                  "--roofline --roofline-svg " + (dir / "roof.svg"));
+                                                  "bench -m " NIBBLE_TEST_DATA
+                                                  "/models/llama-3.gguf -p 8 -n 2 -r 1 -t 1 --no-peak "
+                                                  "--roofline --roofline-svg " +
+                                                      (dir / "roof.svg"));
   ASSERT_EQ(outcome.code, 0) << outcome.error;
   for (std::string_view part : {"pp8, 1 threads: bandwidth", "tg2, 1 threads: bandwidth", "attention", "of bound"})
     EXPECT_TRUE(contains(outcome.out, part)) << part << "\n" << outcome.out;

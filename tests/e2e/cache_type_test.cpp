@@ -36,7 +36,8 @@ TEST(CacheType, ChunksAndThreadsChangeNoBit) {
   for (DType type : {DType::f32, DType::bf16, DType::i8}) {
     const std::vector<float> whole = run(model, type, 1, 512);
     for (int threads : {1, 2})
-      for (int chunk : {1, 7, 64}) EXPECT_EQ(whole, run(model, type, threads, chunk)) << name(type) << ", chunks of " << chunk;
+      for (int chunk : {1, 7, 64})
+        EXPECT_EQ(whole, run(model, type, threads, chunk)) << name(type) << ", chunks of " << chunk;
   }
 }
 
@@ -46,7 +47,8 @@ TEST(CacheType, LogitsAreNearThoseOfFloats) {
   const auto [low, high] = std::minmax_element(floats.begin(), floats.end());
   // An element is rounded by 2^-12 (f16) or 2^-9 (bf16) of its power of two above, or 1 / 254 of a row's largest (i8),
   // averaged over sums of a head.
-  for (auto [type, relative] : {std::pair{DType::f16, 1.0f / 4096}, {DType::bf16, 1.0f / 512}, {DType::i8, 1.0f / 254}}) {
+  for (auto [type, relative] :
+       {std::pair{DType::f16, 1.0f / 4096}, {DType::bf16, 1.0f / 512}, {DType::i8, 1.0f / 254}}) {
     const std::vector<float> got = run(model, type, 1, 512);
     float worst = 0;
     for (size_t i = 0; i < got.size(); ++i) worst = std::max(worst, std::abs(got[i] - floats[i]));

@@ -83,7 +83,8 @@ TEST_P(Goldens, LogitsMatchTransformers) {
   size_t worst = 0;
   for (size_t i = 0; i < got.size(); ++i)
     if (!(std::abs(got[i] - golden.logits[i]) <= std::abs(got[worst] - golden.logits[worst]))) worst = i;
-  RecordProperty("error_over_1e_6_of_range", std::to_string(1e6f * std::abs(got[worst] - golden.logits[worst]) / (*high - *low)));
+  RecordProperty("error_over_1e_6_of_range",
+                 std::to_string(1e6f * std::abs(got[worst] - golden.logits[worst]) / (*high - *low)));
   EXPECT_LE(std::abs(got[worst] - golden.logits[worst]), bound)
       << "row " << worst / golden.model->config.vocab << ", token " << worst % golden.model->config.vocab << ": got "
       << got[worst] << ", transformers " << golden.logits[worst];
@@ -126,14 +127,16 @@ TEST_P(Goldens, BatchOfFourIsFourSingles) {
     for (size_t i = 0; i < prompt; ++i) rows.push_back({token(s, i), static_cast<int32_t>(i), s, true});
   const std::vector<float> prompts = run(engine, rows);
   for (int s = 0; s < 4; ++s)
-    EXPECT_TRUE(std::equal(singles[s].begin(), singles[s].begin() + prompt * vocab, prompts.begin() + s * prompt * vocab))
+    EXPECT_TRUE(
+        std::equal(singles[s].begin(), singles[s].begin() + prompt * vocab, prompts.begin() + s * prompt * vocab))
         << "prompt of sequence " << s;
   for (size_t i = prompt; i < prompt + steps; ++i) {
     rows.clear();
     for (int s = 0; s < 4; ++s) rows.push_back({token(s, i), static_cast<int32_t>(i), s, true});
     const std::vector<float> logits = run(engine, rows);
     for (int s = 0; s < 4; ++s)
-      EXPECT_TRUE(std::equal(logits.begin() + s * vocab, logits.begin() + (s + 1) * vocab, singles[s].begin() + i * vocab))
+      EXPECT_TRUE(
+          std::equal(logits.begin() + s * vocab, logits.begin() + (s + 1) * vocab, singles[s].begin() + i * vocab))
           << "step " << i << " of sequence " << s;
   }
 }
@@ -233,7 +236,8 @@ TEST(Archs, LearnedPositionsEndTheContext) {
 
 TEST(Archs, NumbersThatAFileLeavesOutCanBeSet) {
   const auto scale = [](const std::string& assignment) {
-    return Model::load(golden_folder() + "/gemma2.gguf", {.threads = 1, .need_tokenizer = false, .arch = {}, .progress = {}, .set = {assignment}})
+    return Model::load(golden_folder() + "/gemma2.gguf",
+                       {.threads = 1, .need_tokenizer = false, .arch = {}, .progress = {}, .set = {assignment}})
         ->config.attention_scale;
   };
   EXPECT_EQ(scale("attention.scale=0.125"), 0.125f);

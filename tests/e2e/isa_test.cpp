@@ -88,7 +88,8 @@ TEST(Isas, EveryNodeHasAKernel) {
                   {.threads = 2, .context = 64, .max_isa = Isa::avx2});
     for (int rows : {1, 19})
       for (const Plan::StepName& step : engine.plan(rows, 1).steps())
-        EXPECT_NE(step.kernel, "reference") << type->name << ", " << rows << " rows: " << step.node << " (" << step.op << ")";
+        EXPECT_NE(step.kernel, "reference")
+            << type->name << ", " << rows << " rows: " << step.node << " (" << step.op << ")";
   }
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Prompts whose tokens see each other (PrefixRule), on the golden of ChatGLM-6B: its first 30 tokens do, token 30 ends them.
+// Prompts whose tokens see each other (PrefixRule), on the golden of ChatGLM-6B: its first 30 tokens do, token 30 ends
+// them.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -29,8 +30,8 @@ std::shared_ptr<const Model> model() {
     std::filesystem::copy(NIBBLE_TEST_DATA "/models/chatglm1", dir / "model", std::filesystem::copy_options::recursive);
     std::string vocab;
     for (int i = 0; i < 48; ++i) vocab += message(i == 0 ? "" : ",", "\"t", i, "\":", i);
-    test::write_file(dir / "model/tokenizer.json", R"({"model":{"type":"WordLevel","unk_token":"t0","vocab":{)" + vocab +
-                     R"(}},"pre_tokenizer":{"type":"Whitespace"}})");
+    test::write_file(dir / "model/tokenizer.json", R"({"model":{"type":"WordLevel","unk_token":"t0","vocab":{)" +
+                                                       vocab + R"(}},"pre_tokenizer":{"type":"Whitespace"}})");
     return Model::load(dir / "model", {.threads = 1, .arch = {}, .progress = {}});
   }();
   return loaded;
@@ -51,7 +52,9 @@ TEST(Prefix, ItsTokensSeeLaterOnesAndThoseBehindItDoNot) {
   Engine engine(model(), {.threads = 1, .context = 96});
   std::vector<int32_t> ids = tokens();
   const std::vector<float> logits = run(engine, rows(ids));
-  const auto row = [](const std::vector<float>& all, int i) { return std::vector<float>(all.begin() + i * 48, all.begin() + (i + 1) * 48); };
+  const auto row = [](const std::vector<float>& all, int i) {
+    return std::vector<float>(all.begin() + i * 48, all.begin() + (i + 1) * 48);
+  };
   ids[20] = (ids[20] + 1) % 40;
   EXPECT_NE(row(run(engine, rows(ids)), 3), row(logits, 3));
   ids = tokens();

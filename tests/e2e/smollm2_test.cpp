@@ -23,7 +23,8 @@ std::filesystem::path model_path() {
   if (const char* path = std::getenv("NIBBLE_SMOLLM2")) return path;
   const char* cache = std::getenv("XDG_CACHE_HOME");
   const char* home = std::getenv("HOME");
-  return (cache != nullptr ? std::filesystem::path(cache) : std::filesystem::path(home != nullptr ? home : "") / ".cache") /
+  return (cache != nullptr ? std::filesystem::path(cache)
+                           : std::filesystem::path(home != nullptr ? home : "") / ".cache") /
          "nibble" / "SmolLM2-135M-Instruct.Q4_1.gguf";
 }
 
@@ -66,7 +67,8 @@ void requantise(const std::string& from, const std::string& to, const quant::Blo
 }
 
 /// How many tokens of the greedy continuation agree before the first that does not, per prompt.
-std::vector<size_t> agreement(const std::shared_ptr<const Model>& model, const nlohmann::json& cases, const char* kind) {
+std::vector<size_t> agreement(const std::shared_ptr<const Model>& model, const nlohmann::json& cases,
+                              const char* kind) {
   std::vector<size_t> result;
   Engine engine(model, {.context = 128});
   for (const auto& item : cases) {
@@ -133,7 +135,8 @@ TEST_F(SmolLM2, PerplexityInFourBitsIsNearThatOfTheDequantisedWeights) {
   const test::TempDir dir;
   requantise(path_, dir / "f32.gguf", *quant::find_block_type(0));
   const auto tokenizer = Tokenizer::from_gguf(Gguf::open(path_));
-  const std::vector<int32_t> tokens = tokenizer->encode(read_text(text).substr(0, 60000), {.add_bos = true, .parse_special = false});
+  const std::vector<int32_t> tokens =
+      tokenizer->encode(read_text(text).substr(0, 60000), {.add_bos = true, .parse_special = false});
   Engine floats(load(dir / "f32.gguf"), {.context = 512}), packed(load(path_), {.context = 512});
   const double want = perplexity(floats, tokens, 512, 8, {}, dir / "floats.kld").perplexity;
   // transformers on the dequantised weights, the same tokens and positions; f16 keys and values move it by 1e-4 at most

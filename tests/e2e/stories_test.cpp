@@ -90,7 +90,8 @@ TEST_F(Stories, DivergenceFromLlamaCppsLogitsIsTheirRounding) {
 
 TEST_F(Stories, HellaSwagIsThatOfLlamaCpp) {
   if (max_isa() != Isa::avx2) GTEST_SKIP() << "all instruction sets give the same bits";
-  const std::unique_ptr<FILE, int (*)(FILE*)> pipe(popen(("bzip2 -dc '" + data + "/text/hellaswag_val_full.txt.bz2'").c_str(), "r"), pclose);
+  const std::unique_ptr<FILE, int (*)(FILE*)> pipe(
+      popen(("bzip2 -dc '" + data + "/text/hellaswag_val_full.txt.bz2'").c_str(), "r"), pclose);
   std::string text(8 << 20, '\0');
   text.resize(pipe == nullptr ? 0 : fread(text.data(), 1, text.size(), pipe.get()));
   if (text.empty()) GTEST_SKIP() << "bzip2 is not here";
@@ -210,7 +211,8 @@ TEST_F(Stories, LogitsOfAPromptAreThoseOfLlamaCpp) {
 
 TEST_F(Stories, TinyRandomLlama2LogitsAreThoseOfLlamaCpp) {
   const std::string folder = data + "/models/llama-2-tiny-random";
-  expect_logits(Model::load(folder + "/llama-2-tiny-random.gguf"), "Hello world", folder + "/ref/evalcb_hello.txt", 5e-4);
+  expect_logits(Model::load(folder + "/llama-2-tiny-random.gguf"), "Hello world", folder + "/ref/evalcb_hello.txt",
+                5e-4);
 }
 
 }  // namespace

@@ -47,10 +47,13 @@ class Mutator {
  private:
   size_t below(size_t count) { return static_cast<size_t>(random_() % count); }
   /// Headers stand first, and what is there matters most.
-  size_t place(const std::string& text) { return below(below(2) == 0 ? std::min<size_t>(text.size(), 256) : text.size()); }
+  size_t place(const std::string& text) {
+    return below(below(2) == 0 ? std::min<size_t>(text.size(), 256) : text.size());
+  }
 
   void change(std::string& text) {
-    constexpr uint64_t numbers[] = {0, 1, 0x7f, 0xff, 0x7fffffff, 0x80000000, 0xffffffff, uint64_t{1} << 61, uint64_t{1} << 63, ~uint64_t{0}};
+    constexpr uint64_t numbers[] = {
+        0, 1, 0x7f, 0xff, 0x7fffffff, 0x80000000, 0xffffffff, uint64_t{1} << 61, uint64_t{1} << 63, ~uint64_t{0}};
     const size_t at = place(text);
     switch (below(6)) {
       case 0: text[at] = static_cast<char>(random_()); return;
@@ -87,7 +90,8 @@ TEST_P(Fuzz, AnyBytesAreReadOrRefused) {
   for (int i = 0; i < rounds; ++i) EXPECT_NO_THROW(GetParam().run(mutator.next())) << "mutation " << i;
 }
 
-INSTANTIATE_TEST_SUITE_P(Targets, Fuzz, ::testing::ValuesIn(targets), [](const auto& test) { return std::string(test.param.name); });
+INSTANTIATE_TEST_SUITE_P(Targets, Fuzz, ::testing::ValuesIn(targets),
+                         [](const auto& test) { return std::string(test.param.name); });
 
 }  // namespace
 }  // namespace nibble::fuzz

@@ -52,8 +52,9 @@ void guarded(const Body& body) {
 }
 
 /// A folder's shard with one tensor "a" of two f32.
-constexpr std::string_view one_tensor =
-    std::string_view("\x3b\0\0\0\0\0\0\0{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}     \0\0\0\0\0\0\0\0", 8 + 59 + 8);
+constexpr std::string_view one_tensor = std::string_view(
+    "\x3b\0\0\0\0\0\0\0{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}     \0\0\0\0\0\0\0\0",
+    8 + 59 + 8);
 
 void use(const Tokenizer& tokenizer, std::string_view more) {
   const std::string text = " Hello, w\xc3\xb6rld! 12345\n\t<s> \xff" + std::string(more.substr(0, 64));
@@ -73,7 +74,10 @@ void load(const std::string& path) {
 /// Bytes of a tensor "F16", "2,3"; 0 for what is none, or large.
 size_t stored_bytes(std::string_view type, const std::string& shape) {
   const size_t digits = type.find_first_of("12346789");
-  size_t size = digits == std::string_view::npos || type[digits] == '8' ? 1 : type[digits] == '1' ? 2 : type[digits] == '3' ? 4 : 8;
+  size_t size = digits == std::string_view::npos || type[digits] == '8' ? 1
+                : type[digits] == '1'                                   ? 2
+                : type[digits] == '3'                                   ? 4
+                                                                        : 8;
   std::istringstream sizes(shape);
   for (std::string number; std::getline(sizes, number, ',');) {
     const unsigned long long count = std::strtoull(number.c_str(), nullptr, 10);
@@ -86,7 +90,8 @@ size_t stored_bytes(std::string_view type, const std::string& shape) {
 
 /// A BPE vocabulary of one letter.
 constexpr std::string_view one_letter =
-    "{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0}, \"merges\": []}, \"added_tokens\": [{\"id\": 1, \"content\": \"<s>\", \"special\": true}]}";
+    "{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0}, \"merges\": []}, \"added_tokens\": [{\"id\": 1, "
+    "\"content\": \"<s>\", \"special\": true}]}";
 
 }  // namespace
 
@@ -99,9 +104,9 @@ void gguf(std::string_view bytes) {
   });
 }
 
-/// The input is a text and data: what config.json says, in one line; a line "name dtype shape count" for each tensor, shape
-/// "2,3" or "-"; an empty line; then `count` bytes of each tensor, which are repeated to its size. So what is mutated are names, types,
-/// shapes and values, not the offsets that would have to follow them.
+/// The input is a text and data: what config.json says, in one line; a line "name dtype shape count" for each tensor,
+/// shape "2,3" or "-"; an empty line; then `count` bytes of each tensor, which are repeated to its size. So what is
+/// mutated are names, types, shapes and values, not the offsets that would have to follow them.
 void quantized(std::string_view bytes) {
   guarded([&] {
     const size_t end = bytes.find("\n\n");
@@ -118,13 +123,14 @@ void quantized(std::string_view bytes) {
       at += part.size();
       const size_t begin = all.size(), size = stored_bytes(type, shape);
       for (size_t i = 0; i < size; ++i) all += part.empty() ? '\0' : part[i % part.size()];
-      header += message(header.empty() ? "" : ",", "\"", name, "\":{\"dtype\":\"", type, "\",\"shape\":[", shape, "],\"data_offsets\":[", begin, ",",
-                        all.size(), "]}");
+      header += message(header.empty() ? "" : ",", "\"", name, "\":{\"dtype\":\"", type, "\",\"shape\":[", shape,
+                        "],\"data_offsets\":[", begin, ",", all.size(), "]}");
     }
     header = "{" + header + "}";
     const uint64_t size = header.size();
     file_of("quantized/config.json", config);
-    file_of("quantized/model.safetensors", std::string(reinterpret_cast<const char*>(&size), sizeof size) + header + all);
+    file_of("quantized/model.safetensors",
+            std::string(reinterpret_cast<const char*>(&size), sizeof size) + header + all);
     load(folder() / "quantized");
   });
 }
@@ -174,7 +180,9 @@ void jinja(std::string_view bytes) {
   guarded([&] {
     const ChatTemplate chat = ChatTemplate::parse(bytes);
     const ChatRequest request{.messages = {{"system", "s"}, {"user", "Hello"}, {"assistant", "Hi"}, {"user", "2 + 2?"}},
-                              .bos = "<s>", .eos = "</s>", .tools = "[{\"type\": \"function\", \"function\": {\"name\": \"f\"}}]"};
+                              .bos = "<s>",
+                              .eos = "</s>",
+                              .tools = "[{\"type\": \"function\", \"function\": {\"name\": \"f\"}}]"};
     jinja::RenderOptions bounds;
     bounds.max_steps = 20000;
     bounds.max_output_bytes = 1 << 16;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What fuzzing feeds: each takes any bytes as the file that it is named after, and lets only what is a bug out: an Error
-// is a right answer, any other exception is not.
+// What fuzzing feeds: each takes any bytes as the file that it is named after, and lets only what is a bug out: an
+// Error is a right answer, any other exception is not.
 #pragma once
 
 #include <string_view>

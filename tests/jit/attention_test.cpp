@@ -30,7 +30,8 @@ struct Model {
   double scale() const { return 1 / std::sqrt(static_cast<double>(d)); }
   std::vector<float> slope_list() const {
     std::vector<float> list;
-    for (int64_t h = 0; slopes && h < heads; ++h) list.push_back(std::exp2(-8.0f * static_cast<float>(h + 1) / static_cast<float>(heads)));
+    for (int64_t h = 0; slopes && h < heads; ++h)
+      list.push_back(std::exp2(-8.0f * static_cast<float>(h + 1) / static_cast<float>(heads)));
     return list;
   }
   std::vector<float> sink_list() const {
@@ -39,7 +40,9 @@ struct Model {
     return list;
   }
   /// One kv head of a page; i8 pages carry a scale of 4 bytes per slot.
-  int64_t page_bytes(int64_t size) const { return pages == DType::i8 ? 32 * (size + size % 2 + 4) : 32 * size * static_cast<int64_t>(element_bytes(pages)); }
+  int64_t page_bytes(int64_t size) const {
+    return pages == DType::i8 ? 32 * (size + size % 2 + 4) : 32 * size * static_cast<int64_t>(element_bytes(pages));
+  }
 };
 
 struct TokenRow {
@@ -52,7 +55,8 @@ std::vector<TokenRow> positions(int32_t sequence, int32_t begin, int32_t end) {
   return rows;
 }
 
-/// Uniform in [-1, 1), fixed by its arguments alone, with as many bits of mantissa as pages of the type hold exactly; 8 for i8.
+/// Uniform in [-1, 1), fixed by its arguments alone, with as many bits of mantissa as pages of the type hold exactly; 8
+/// for i8.
 float value(DType pages, int64_t sequence, int64_t position, int64_t i) {
   uint64_t x = 0x9e3779b97f4a7c15u + static_cast<uint64_t>(sequence) * 0xbf58476d1ce4e5b9u +
                static_cast<uint64_t>(position) * 0x94d049bb133111ebu + static_cast<uint64_t>(i) * 0xd6e8feb86659fd93u;
@@ -67,7 +71,8 @@ class Cache {
   Cache(const Model& model, int sequences, int max_pages)
       : model_(model), max_pages_(max_pages), pages_(sequences * max_pages), table_(pages_),
         k_(bytes(model.k_size())), v_(bytes(model.v_size())) {
-    for (int i = 0; i < pages_; ++i) table_[i] = static_cast<int32_t>((i * 7 + 3) % pages_);  // 7 must not divide the count
+    for (int i = 0; i < pages_; ++i)
+      table_[i] = static_cast<int32_t>((i * 7 + 3) % pages_);  // 7 must not divide the count
     NIBBLE_CHECK(pages_ % 7 != 0, "pages");
     std::memset(k_.data(), 0xff, k_.size());
     std::memset(v_.data(), 0xff, v_.size());
@@ -75,8 +80,10 @@ class Cache {
 
   /// Runs one call on these rows; q, k and v are column slices of one joined matrix. -> (rows, heads * dv)
   std::vector<float> run(std::string_view kernel, const std::vector<TokenRow>& rows, int threads) {
-    const int64_t m = static_cast<int64_t>(rows.size()), q_size = model_.heads * model_.d, k_size = model_.kv_heads * model_.k_size();
-    const int64_t v_size = model_.kv_heads * model_.v_size(), y_size = model_.heads * model_.dv, joined = q_size + k_size + v_size;
+    const int64_t m = static_cast<int64_t>(rows.size()), q_size = model_.heads * model_.d,
+                  k_size = model_.kv_heads * model_.k_size();
+    const int64_t v_size = model_.kv_heads * model_.v_size(), y_size = model_.heads * model_.dv,
+                  joined = q_size + k_size + v_size;
     test::Guarded x(static_cast<size_t>(m * joined) * 4), y(static_cast<size_t>(m * y_size) * 4);
     std::vector<int32_t> position(rows.size()), sequence(rows.size()), ends(rows.size());
     for (int64_t i = 0; i < m; ++i) {
@@ -91,23 +98,35 @@ class Cache {
       return t;
     };
     const bool coded = model_.pages == DType::i8;
-    const auto columns_of = [&](int64_t size) { return Shape{pages_, model_.kv_heads, coded ? size + size % 2 + 4 : size, 32}; };
+    const auto columns_of = [&](int64_t size) {
+      return Shape{pages_, model_.kv_heads, coded ? size + size % 2 + 4 : size, 32};
+    };
     const Shape k_shape = columns_of(model_.k_size());
     const Shape v_shape = model_.tail > 0 ? columns_of(model_.v_size())
                           : coded         ? Shape{pages_, model_.kv_heads, model_.dv + 4, 32}
                                           : Shape{pages_, model_.kv_heads, 32, model_.dv};
     auto slopes = model_.slope_list(), sinks = model_.sink_list();
-    std::vector<Tensor> in = {columns(0, q_size), columns(q_size, k_size), columns(q_size + k_size, v_size),
-                         Tensor({Shape{m}, DType::i32}, position.data()), Tensor({Shape{m}, DType::i32}, sequence.data()),
-                         Tensor({Shape{pages_ / max_pages_, max_pages_}, DType::i32}, table_.data()),
-                         Tensor({k_shape, model_.pages}, k_.data()), Tensor({v_shape, model_.pages}, v_.data())};
+    std::vector<Tensor> in = {columns(0, q_size),
+                              columns(q_size, k_size),
+                              columns(q_size + k_size, v_size),
+                              Tensor({Shape{m}, DType::i32}, position.data()),
+                              Tensor({Shape{m}, DType::i32}, sequence.data()),
+                              Tensor({Shape{pages_ / max_pages_, max_pages_}, DType::i32}, table_.data()),
+                              Tensor({k_shape, model_.pages}, k_.data()),
+                              Tensor({v_shape, model_.pages}, v_.data())};
     if (model_.slopes) in.push_back(Tensor({Shape{model_.heads}, DType::f32}, slopes.data()));
     if (model_.sinks) in.push_back(Tensor({Shape{model_.heads}, DType::f32}, sinks.data()));
     if (model_.prefix > 0) in.push_back(Tensor({Shape{m}, DType::i32}, ends.data()));
     const Tensor out({Shape{m, y_size}, DType::f32}, y.data());
-    const Attrs attrs{{"slopes", int64_t{model_.slopes}}, {"sinks", int64_t{model_.sinks}}, {"ends", int64_t{model_.prefix > 0}},
-                      {"heads", model_.heads}, {"kv_heads", model_.kv_heads}, {"scale", model_.scale()},
-                      {"window", model_.window}, {"softcap", model_.softcap}, {"tails", int64_t{model_.tail > 0}}};
+    const Attrs attrs{{"slopes", int64_t{model_.slopes}},
+                      {"sinks", int64_t{model_.sinks}},
+                      {"ends", int64_t{model_.prefix > 0}},
+                      {"heads", model_.heads},
+                      {"kv_heads", model_.kv_heads},
+                      {"scale", model_.scale()},
+                      {"window", model_.window},
+                      {"softcap", model_.softcap},
+                      {"tails", int64_t{model_.tail > 0}}};
     ThreadPool pool(threads);
     test::KernelRunner runner("attention", kernel, in, out.desc, attrs, threads);
     runner.run(pool, in, out);
@@ -115,7 +134,8 @@ class Cache {
   }
   /// What a call of all rows 0..length-1 gives, by the double reference; one sequence.
   test::Doubles expected(int32_t sequence, int64_t length) const {
-    const int64_t q_size = model_.heads * model_.d, k_size = model_.kv_heads * model_.k_size(), v_size = model_.kv_heads * model_.v_size();
+    const int64_t q_size = model_.heads * model_.d, k_size = model_.kv_heads * model_.k_size(),
+                  v_size = model_.kv_heads * model_.v_size();
     test::Floats q, k, v;
     for (int32_t p = 0; p < length; ++p) {
       for (int64_t j = 0; j < q_size; ++j) q.push_back(element({sequence, p}, j));
@@ -134,14 +154,16 @@ class Cache {
         k.insert(k.end(), tails.begin() + i * model_.tail, tails.begin() + (i + 1) * model_.tail);
       }
     }
-    return test::attention(q, k, v, {length, model_.heads, model_.kv_heads, model_.d, model_.scale(), model_.window, model_.softcap,
-                                     model_.dv, model_.slope_list(), model_.sink_list(), model_.prefix});
+    return test::attention(q, k, v,
+                           {length, model_.heads, model_.kv_heads, model_.d, model_.scale(), model_.window,
+                            model_.softcap, model_.dv, model_.slope_list(), model_.sink_list(), model_.prefix});
   }
-  /// |value| <= 1. A score errs by at most `score` (its dot product, the scale, softcap and exponent), a weight by twice
-  /// that relatively, and sums of n weights by n roundings.
+  /// |value| <= 1. A score errs by at most `score` (its dot product, the scale, softcap and exponent), a weight by
+  /// twice that relatively, and sums of n weights by n roundings.
   double bound(int64_t length) const {
     const double d = static_cast<double>(model_.d), size = d * model_.scale();
-    const double score = test::f32_epsilon * (2 * d + 8) * size + (model_.softcap != 0 ? 8 * test::f32_epsilon * model_.softcap : 0);
+    const double score =
+        test::f32_epsilon * (2 * d + 8) * size + (model_.softcap != 0 ? 8 * test::f32_epsilon * model_.softcap : 0);
     // A slope is rounded once, as is its product with a distance.
     const double slopes = model_.slopes ? 4 * test::f32_epsilon * static_cast<double>(length) : 0;
     // i8 pages: half a code of 1/32767 for each of d query elements; half a code of the block's largest weight for each
@@ -181,7 +203,8 @@ class Attention : public testing::TestWithParam<std::pair<Isa, const char*>> {
 };
 
 TEST_P(Attention, MatchesReferenceForHeadSizes) {
-  for (int64_t d : {1, 4, 6, 8, 16, 20, 64, 80, 96, 100, 128, 256}) expect_reference({.heads = 2, .kv_heads = 1, .d = d}, 45, 1);
+  for (int64_t d : {1, 4, 6, 8, 16, 20, 64, 80, 96, 100, 128, 256})
+    expect_reference({.heads = 2, .kv_heads = 1, .d = d}, 45, 1);
 }
 TEST_P(Attention, MatchesReferenceForValuesOfAnotherSize) {
   for (auto [d, dv] : {std::pair{24, 16}, {192, 128}, {6, 20}, {16, 3}}) {
@@ -194,7 +217,16 @@ TEST_P(Attention, MatchesReferenceForPageTypes) {
       if (d == 600 && emulated()) continue;
       expect_reference({.heads = 2, .kv_heads = 1, .d = d, .pages = pages}, 45, 1);
     }
-    expect_reference({.heads = 4, .kv_heads = 2, .d = 16, .window = 40, .softcap = 1, .dv = 24, .pages = pages, .slopes = true, .sinks = true}, 700, 2);
+    expect_reference({.heads = 4,
+                      .kv_heads = 2,
+                      .d = 16,
+                      .window = 40,
+                      .softcap = 1,
+                      .dv = 24,
+                      .pages = pages,
+                      .slopes = true,
+                      .sinks = true},
+                     700, 2);
   }
 }
 TEST_P(Attention, MatchesReferenceForTails) {
@@ -202,7 +234,9 @@ TEST_P(Attention, MatchesReferenceForTails) {
     for (auto [dv, tail] : {std::pair{16, 8}, {20, 3}, {64, 16}, {1, 1}}) {
       expect_reference({.heads = 14, .kv_heads = 1, .d = dv + tail, .dv = dv, .pages = pages, .tail = tail}, 45, 2);
     }
-    expect_reference({.heads = 4, .kv_heads = 2, .d = 28, .softcap = 1, .dv = 24, .pages = pages, .sinks = true, .tail = 4}, emulated() ? 40 : 600, 3);
+    expect_reference(
+        {.heads = 4, .kv_heads = 2, .d = 28, .softcap = 1, .dv = 24, .pages = pages, .sinks = true, .tail = 4},
+        emulated() ? 40 : 600, 3);
   }
 }
 TEST_P(Attention, SlicesOfHeadsGiveSameBits) {
@@ -224,12 +258,21 @@ TEST_P(Attention, SlicesOfHeadsGiveSameBits) {
 TEST_P(Attention, MatchesReferenceWithSlopesSinksAndPrefix) {
   expect_reference({.heads = 6, .kv_heads = 2, .d = 16, .slopes = true}, 600, 2);
   expect_reference({.heads = 6, .kv_heads = 2, .d = 16, .window = 50, .sinks = true}, 600, 2);
-  for (int64_t prefix : {1, 31, 33, 64, 520}) expect_reference({.heads = 2, .kv_heads = 1, .d = 16, .prefix = prefix}, 600, 2);
+  for (int64_t prefix : {1, 31, 33, 64, 520})
+    expect_reference({.heads = 2, .kv_heads = 1, .d = 16, .prefix = prefix}, 600, 2);
 }
 TEST_P(Attention, OptionsTogetherGiveSameBitsInChunks) {
   for (DType pages : {DType::f32, DType::f16, DType::bf16, DType::i8}) {
     // The chunks begin behind the prefix, which must be in one call.
-    const Model model{.heads = 4, .kv_heads = 2, .d = 12, .window = 530, .dv = 20, .pages = pages, .slopes = true, .sinks = true, .prefix = 40};
+    const Model model{.heads = 4,
+                      .kv_heads = 2,
+                      .d = 12,
+                      .window = 530,
+                      .dv = 20,
+                      .pages = pages,
+                      .slopes = true,
+                      .sinks = true,
+                      .prefix = 40};
     const int32_t length = emulated() ? 70 : 600;
     Cache whole(model, 1, 20);
     const auto want = whole.run(kernel(), positions(0, 0, length), 1);
@@ -254,7 +297,8 @@ TEST_P(Attention, MatchesReferenceBeyondOneRange) {
   for (int length : {31, 32, 33, 512, 513, 1100}) expect_reference({.heads = 2, .kv_heads = 1, .d = 16}, length, 2);
 }
 TEST_P(Attention, MatchesReferenceWithWindowAndSoftcap) {
-  for (int64_t window : {1, 5, 32, 33, 600}) expect_reference({.heads = 2, .kv_heads = 2, .d = 16, .window = window}, 700, 2);
+  for (int64_t window : {1, 5, 32, 33, 600})
+    expect_reference({.heads = 2, .kv_heads = 2, .d = 16, .window = window}, 700, 2);
   expect_reference({.heads = 2, .kv_heads = 2, .d = 32, .softcap = 0.5}, 100, 1);
 }
 
@@ -262,7 +306,10 @@ TEST_P(Attention, ChunksAndThreadsGiveSameBits) {
   for (int64_t window : {0, 40, 520}) {
     // An emulated instruction takes a microsecond.
     if (emulated() && window == 520) continue;
-    const Model model{.heads = emulated() ? 2 : 6, .kv_heads = emulated() ? 1 : 2, .d = emulated() ? 8 : 24, .window = window,
+    const Model model{.heads = emulated() ? 2 : 6,
+                      .kv_heads = emulated() ? 1 : 2,
+                      .d = emulated() ? 8 : 24,
+                      .window = window,
                       .softcap = window == 40 ? 1.0 : 0.0};
     const int32_t length = emulated() ? 540 : 1090;
     Cache whole(model, 1, 36);
@@ -276,7 +323,8 @@ TEST_P(Attention, ChunksAndThreadsGiveSameBits) {
           const auto part = cache.run(kernel(), positions(0, p, std::min(p + chunk, length)), threads);
           got.insert(got.end(), part.begin(), part.end());
         }
-        EXPECT_TRUE(test::same_bits(got, want, message("chunks of ", chunk, ", threads ", threads, ", window ", window)));
+        EXPECT_TRUE(
+            test::same_bits(got, want, message("chunks of ", chunk, ", threads ", threads, ", window ", window)));
       }
     }
   }
@@ -304,7 +352,8 @@ TEST_P(Attention, BatchesOfSequencesGiveSameBits) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Isas, Attention,
-                         testing::Values(std::pair{Isa::avx2, "attention_avx2"}, std::pair{Isa::avx512vnni, "attention_avx512"}),
+                         testing::Values(std::pair{Isa::avx2, "attention_avx2"},
+                                         std::pair{Isa::avx512vnni, "attention_avx512"}),
                          [](const auto& isa) { return std::string(name(isa.param.first)); });
 
 TEST(AttentionAvx512, GivesTheBitsOfAvx2) {
@@ -314,7 +363,8 @@ TEST(AttentionAvx512, GivesTheBitsOfAvx2) {
   for (DType pages : {DType::f32, DType::f16, DType::bf16, DType::i8}) {
     const Model model{.heads = 6, .kv_heads = 2, .d = 40, .pages = pages};
     Cache a(model, 1, 20), b(model, 1, 20);
-    EXPECT_TRUE(test::same_bits(a.run("attention_avx512", positions(0, 0, 70), 1), b.run("attention_avx2", positions(0, 0, 70), 1), std::string(name(pages))));
+    EXPECT_TRUE(test::same_bits(a.run("attention_avx512", positions(0, 0, 70), 1),
+                                b.run("attention_avx2", positions(0, 0, 70), 1), std::string(name(pages))));
   }
 }
 

@@ -45,7 +45,8 @@ class Elementwise : public testing::Test {
   }
 
   /// Bytes of the fast result, for 1 to 3 threads all the same.
-  std::vector<std::byte> fast(const std::string& op, const std::vector<Tensor>& in, const Attrs& attrs, const TensorDesc& desc) {
+  std::vector<std::byte> fast(const std::string& op, const std::vector<Tensor>& in, const Attrs& attrs,
+                              const TensorDesc& desc) {
     std::vector<std::byte> first;
     for (int threads = 1; threads <= 3; ++threads) {
       test::Guarded y(bytes(desc), test::Flush::end, desc.dtype == DType::packed ? 64 : 4);
@@ -68,7 +69,8 @@ class Elementwise : public testing::Test {
     EXPECT_EQ(first, got.size()) << op << " " << to_string(in[0].desc) << ": first differing byte";
   }
   /// |error| <= relative * |want| + absolute
-  void expect_close(const std::string& op, const std::vector<Tensor>& in, double relative, double absolute, const Attrs& attrs = {}) {
+  void expect_close(const std::string& op, const std::vector<Tensor>& in, double relative, double absolute,
+                    const Attrs& attrs = {}) {
     const test::TestTensor want = test::run_reference(op, in, attrs);
     const auto raw = fast(op, in, attrs, want.tensor().desc);
     std::vector<float> got(raw.size() / 4);
@@ -160,7 +162,8 @@ TEST_F(Elementwise, ActivationsAreWithinAFewUlp) {
     const Tensor x = rows(3, 3001, low, high);
     // Where 1 + erf or 1 + tanh cancels, the error is that of the 1: half an ulp of x.
     expect_close("silu", {x}, 8 * test::f32_epsilon, 1e-37);
-    for (const char* op : {"gelu", "gelu_tanh"}) expect_close(op, {x}, 8 * test::f32_epsilon, 4 * test::f32_epsilon * std::min(6.0f, high));
+    for (const char* op : {"gelu", "gelu_tanh"})
+      expect_close(op, {x}, 8 * test::f32_epsilon, 4 * test::f32_epsilon * std::min(6.0f, high));
     expect_equal("relu", {x});
     expect_close("tanh", {x}, 8 * test::f32_epsilon, 1e-37);
     expect_equal("clamp", {x}, {{"limit", 0.75}});
@@ -189,7 +192,8 @@ TEST_F(Elementwise, RopeRotatesPairs) {
       const test::TestTensor table = test::run_reference("rope_table", {positions, inv_freq});
       // Two products of up to 4, one rounded.
       for (int64_t begin : {int64_t{0}, (head_dim - rotated) / 2, head_dim - rotated}) {
-        expect_close("rope", {x, table}, 0, 4 * 3 * test::f32_epsilon, {{"head_dim", head_dim}, {"pairing", pairing}, {"begin", begin}});
+        expect_close("rope", {x, table}, 0, 4 * 3 * test::f32_epsilon,
+                     {{"head_dim", head_dim}, {"pairing", pairing}, {"begin", begin}});
       }
     }
   }

@@ -26,8 +26,8 @@ struct Case {
   std::string_view format = "q4s_g32";
 };
 std::string text(const Case& c) {
-  return message(c.format, ' ', c.function, c.gate ? " gate" : "", c.bias ? " bias" : "", " residual ", c.residual, " m ",
-                 c.m, " n ", c.n, " k ", c.k);
+  return message(c.format, ' ', c.function, c.gate ? " gate" : "", c.bias ? " bias" : "", " residual ", c.residual,
+                 " m ", c.m, " n ", c.n, " k ", c.k);
 }
 
 class EpilogueOf : public testing::TestWithParam<Isa> {
@@ -64,7 +64,8 @@ class EpilogueOf : public testing::TestWithParam<Isa> {
     const test::Guarded memory(static_cast<size_t>(m * n) * 4);
     const Tensor out(desc, memory.data());
     const auto weights = static_cast<size_t>(attrs.i("weights", 1));
-    test::KernelRunner runner("matmul_q", "matmul_q_" + std::string(name(GetParam())), in, desc, attrs, 1, 1, 1 + weights);
+    test::KernelRunner runner("matmul_q", "matmul_q_" + std::string(name(GetParam())), in, desc, attrs, 1, 1,
+                              1 + weights);
     ThreadPool pool(1);
     runner.run(pool, in, out);
     return {out.as<float>(), out.as<float>() + m * n};
@@ -89,7 +90,8 @@ class EpilogueOf : public testing::TestWithParam<Isa> {
     if (c.gate) attrs.set("weights", int64_t{2});
     if (!c.function.empty()) attrs.set(c.gate ? "gate" : "activation", c.function);
     std::vector<std::vector<float>> sums;
-    for (size_t w = 1; w < owned.size(); ++w) sums.push_back(matmul(std::vector{owned[0].tensor, owned[w].tensor}, {}, c.m, c.n));
+    for (size_t w = 1; w < owned.size(); ++w)
+      sums.push_back(matmul(std::vector{owned[0].tensor, owned[w].tensor}, {}, c.m, c.n));
     if (c.bias) {
       attrs.set("bias", int64_t{1});
       owned.push_back(values({c.n * static_cast<int64_t>(sums.size())}, DType::f32, random));
@@ -117,7 +119,8 @@ TEST_P(EpilogueOf, EqualsItsStepsOverEveryTailOfColumns) {
   for (int64_t n = 1; n <= 49; n += emulated_ ? 11 : 1) {
     for (const int64_t m : {1, 2, 3, 4, 33}) {
       if (emulated_ && m != 1 && m != 33) continue;
-      expect_same({.function = "silu", .gate = true, .bias = true, .residual = static_cast<int>(DType::bf16), .m = m, .n = n});
+      expect_same(
+          {.function = "silu", .gate = true, .bias = true, .residual = static_cast<int>(DType::bf16), .m = m, .n = n});
       expect_same({.function = "", .residual = static_cast<int>(DType::f16), .m = m, .n = n});
     }
   }
@@ -127,7 +130,8 @@ TEST_P(EpilogueOf, EqualsItsStepsForEveryFunctionAndResidual) {
   for (const char* function : {"", "silu", "gelu", "gelu_tanh", "relu"}) {
     for (const bool gate : {false, true}) {
       if (gate && !*function) continue;
-      for (const int residual : {-1, static_cast<int>(DType::f32), static_cast<int>(DType::f16), static_cast<int>(DType::bf16)}) {
+      for (const int residual :
+           {-1, static_cast<int>(DType::f32), static_cast<int>(DType::f16), static_cast<int>(DType::bf16)}) {
         for (const int64_t m : {1, 2, 3, 4, 35}) {
           if (emulated_ && m != 3 && (m != 35 || residual > 0)) continue;
           for (const bool bias : {false, true}) {
@@ -146,8 +150,14 @@ TEST_P(EpilogueOf, EqualsItsStepsWhereverTotalsAre) {
     for (const int64_t m : {1, 2, 3, 4, 40}) {
       if (emulated_ && m > 2) continue;
       for (const char* function : {"gelu", "gelu_tanh"}) {
-        expect_same({.function = function, .gate = true, .bias = true, .residual = static_cast<int>(DType::f32), .m = m, .n = 23,
-                     .k = emulated_ ? 256 : 1536, .format = format});
+        expect_same({.function = function,
+                     .gate = true,
+                     .bias = true,
+                     .residual = static_cast<int>(DType::f32),
+                     .m = m,
+                     .n = 23,
+                     .k = emulated_ ? 256 : 1536,
+                     .format = format});
       }
     }
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every microkernel of gemm_coded_keys, bit for bit against a chain of fma over the panel's weights, on memory that ends at a
-// guard; every code of every book is met.
+// Every microkernel of gemm_coded_keys, bit for bit against a chain of fma over the panel's weights, on memory that
+// ends at a guard; every code of every book is met.
 #include "jit/gemm_coded.h"
 
 #include <gtest/gtest.h>
@@ -38,7 +38,8 @@ struct Panels {
     }
   }
   float weight(int64_t k, int64_t column) const {
-    return panel_weight(layout, geometry, memory.data() + static_cast<size_t>(column / 16) * geometry.panel_bytes, k, static_cast<int>(column % 16));
+    return panel_weight(layout, geometry, memory.data() + static_cast<size_t>(column / 16) * geometry.panel_bytes, k,
+                        static_cast<int>(column % 16));
   }
 };
 
@@ -51,7 +52,11 @@ class GemmCoded : public testing::TestWithParam<Isa> {
 };
 
 QuantLayout layout_of(const jit::GemmCodedKey& key, uint16_t group) {
-  return {.group = group, .bits = static_cast<uint8_t>(float_book(key.book)->bits), .scale = DType::f32, .codebook = key.book, .product = key.product};
+  return {.group = group,
+          .bits = static_cast<uint8_t>(float_book(key.book)->bits),
+          .scale = DType::f32,
+          .codebook = key.book,
+          .product = key.product};
 }
 
 TEST_P(GemmCoded, EveryKernelIsAChainOfFma) {
@@ -61,20 +66,29 @@ TEST_P(GemmCoded, EveryKernelIsAChainOfFma) {
     test::Random random(key.book);
     const Panels panels(layout_of(key, 32), key.panels, k, random);
     const int64_t rows = key.rows, columns = 16 * key.panels;
-    test::Guarded a(static_cast<size_t>(std::max<int64_t>(rows, 1) * k) * 4), c(static_cast<size_t>(rows ? rows * columns : k * 16) * 4);
+    test::Guarded a(static_cast<size_t>(std::max<int64_t>(rows, 1) * k) * 4),
+        c(static_cast<size_t>(rows ? rows * columns : k * 16) * 4);
     for (int64_t i = 0; i < rows * k; ++i) a.as<float>()[i] = random.uniform();
     std::vector<float> want(c.size() / 4);
     for (size_t i = 0; i < want.size(); ++i) c.as<float>()[i] = want[i] = random.uniform();
     for (int64_t i = 0; rows == 0 && i < k * 16; ++i) want[static_cast<size_t>(i)] = panels.weight(i / 16, i % 16);
     for (int64_t i = 0; i < rows * columns; ++i) {
       for (int64_t j = 0; j < k; ++j)
-        want[static_cast<size_t>(i)] = std::fma(a.as<float>()[i / columns * k + j], panels.weight(j, i % columns), want[static_cast<size_t>(i)]);
+        want[static_cast<size_t>(i)] =
+            std::fma(a.as<float>()[i / columns * k + j], panels.weight(j, i % columns), want[static_cast<size_t>(i)]);
     }
-    jit::gemm_coded(key)(jit::GemmCodedArgs{.a = a.as<float>(), .a_stride = k * 4, .codes = panels.memory.data(),
+    jit::gemm_coded(key)(jit::GemmCodedArgs{.a = a.as<float>(),
+                                            .a_stride = k * 4,
+                                            .codes = panels.memory.data(),
                                             .scales = panels.memory.data() + panels.geometry.scales_offset,
-                                            .panel = static_cast<int64_t>(panels.geometry.panel_bytes), .c = c.as<float>(), .c_stride = columns * 4,
-                                            .groups = groups, .lines = group / (panels.layout.bits == 4 ? 8 : 4), .accumulate = 1});
-    EXPECT_TRUE(test::same_bits(std::vector<float>(c.as<float>(), c.as<float>() + want.size()), want, name(key), random.seed()));
+                                            .panel = static_cast<int64_t>(panels.geometry.panel_bytes),
+                                            .c = c.as<float>(),
+                                            .c_stride = columns * 4,
+                                            .groups = groups,
+                                            .lines = group / (panels.layout.bits == 4 ? 8 : 4),
+                                            .accumulate = 1});
+    EXPECT_TRUE(test::same_bits(std::vector<float>(c.as<float>(), c.as<float>() + want.size()), want, name(key),
+                                random.seed()));
   }
 }
 
@@ -87,9 +101,12 @@ TEST_P(GemmCoded, StartsAtZeroAndEndsInsideAGroup) {
   const auto a = random.floats(k);
   std::vector<float> got(static_cast<size_t>(16 * n), 1.0f), want(got.size());
   for (size_t c = 0; c < want.size(); ++c) {
-    for (int64_t j = 0; j < k; ++j) want[c] = std::fma(a[static_cast<size_t>(j)], panels.weight(j, static_cast<int64_t>(c)), want[c]);
+    for (int64_t j = 0; j < k; ++j)
+      want[c] = std::fma(a[static_cast<size_t>(j)], panels.weight(j, static_cast<int64_t>(c)), want[c]);
   }
-  const auto range = [&](int64_t begin, int64_t depth) { return jit::GemmCoded::Range{panels.memory.data(), panels.geometry, n, begin, depth}; };
+  const auto range = [&](int64_t begin, int64_t depth) {
+    return jit::GemmCoded::Range{panels.memory.data(), panels.geometry, n, begin, depth};
+  };
   gemm.run(range(0, k), a.data(), k * 4, 1, got.data(), 64 * n);
   EXPECT_TRUE(test::same_bits(got, want, "at once", random.seed()));
   gemm.run(range(0, 128), a.data(), k * 4, 1, got.data(), 64 * n);
@@ -116,8 +133,10 @@ TEST(FloatBooks, BytesAreTheOcpFloats) {
   for (unsigned code = 0; code < 256; ++code) {
     const float sign = code & 0x80 ? -1.0f : 1.0f;
     const auto value = [&](int mantissa, int bias) {
-      const int exponent = static_cast<int>(code & 0x7f) >> mantissa, fraction = static_cast<int>(code) & ((1 << mantissa) - 1);
-      return sign * std::ldexp(static_cast<float>(exponent ? fraction + (1 << mantissa) : fraction), std::max(exponent, 1) - bias - mantissa);
+      const int exponent = static_cast<int>(code & 0x7f) >> mantissa,
+                fraction = static_cast<int>(code) & ((1 << mantissa) - 1);
+      return sign * std::ldexp(static_cast<float>(exponent ? fraction + (1 << mantissa) : fraction),
+                               std::max(exponent, 1) - bias - mantissa);
     };
     if ((code & 0x7f) != 0x7f) {
       EXPECT_EQ(e4m3.value(code) * e4m3.unit, value(3, 7)) << code;
@@ -128,7 +147,8 @@ TEST(FloatBooks, BytesAreTheOcpFloats) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Isas, GemmCoded, testing::Values(Isa::avx2, Isa::avx512vnni), [](const auto& isa) { return std::string(name(isa.param)); });
+INSTANTIATE_TEST_SUITE_P(Isas, GemmCoded, testing::Values(Isa::avx2, Isa::avx512vnni),
+                         [](const auto& isa) { return std::string(name(isa.param)); });
 
 }  // namespace
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every microkernel of gemm_float_keys, bit for bit against a chain of fma per element, or an exact sum of codes, on memory
-// that ends at a guard.
+// Every microkernel of gemm_float_keys, bit for bit against a chain of fma per element, or an exact sum of codes, on
+// memory that ends at a guard.
 #include "jit/gemm_float.h"
 
 #include <gtest/gtest.h>
@@ -50,9 +50,16 @@ void check(const jit::GemmFloatKey& key, const jit::Code& code, int64_t k, bool 
       }
     }
   }
-  code(jit::GemmFloatArgs{.a = a.as<float>() + 1, .a_stride = k * 4, .b = b.data() + size,
-                          .b_stride = static_cast<int64_t>(16 * size), .b_panel = static_cast<int64_t>(16 * size) * k, .b_ahead = 0,
-                          .c = c.as<float>(), .c_stride = columns * 4, .k = k, .accumulate = accumulate});
+  code(jit::GemmFloatArgs{.a = a.as<float>() + 1,
+                          .a_stride = k * 4,
+                          .b = b.data() + size,
+                          .b_stride = static_cast<int64_t>(16 * size),
+                          .b_panel = static_cast<int64_t>(16 * size) * k,
+                          .b_ahead = 0,
+                          .c = c.as<float>(),
+                          .c_stride = columns * 4,
+                          .k = k,
+                          .accumulate = accumulate});
   EXPECT_TRUE(test::same_bits(std::vector<float>(c.as<float>(), c.as<float>() + rows * columns), want,
                               message(code.name(), " k ", k), random.seed()));
 }
@@ -68,7 +75,8 @@ void check_codes(DType type, int64_t rows, int64_t panels, int64_t k, bool accum
   test::Guarded a(static_cast<size_t>(rows * k) * 4), b(static_cast<size_t>(panels * k * 16 * pair)),
       c(static_cast<size_t>(rows * columns) * 4), row_scales(static_cast<size_t>(rows) * 4),
       column_scales(static_cast<size_t>(columns) * 4);
-  for (int64_t i = 0; i < rows * k * 2; ++i) a.as<int16_t>()[i] = static_cast<int16_t>(std::lround(random.uniform() * 32767));
+  for (int64_t i = 0; i < rows * k * 2; ++i)
+    a.as<int16_t>()[i] = static_cast<int16_t>(std::lround(random.uniform() * 32767));
   std::vector<int8_t> codes;
   for (int64_t i = 0; i < panels * k * 32; ++i) {
     codes.push_back(static_cast<int8_t>(std::lround(random.uniform() * 127)));
@@ -102,8 +110,8 @@ void check_codes(DType type, int64_t rows, int64_t panels, int64_t k, bool accum
                          .accumulate = accumulate,
                          .row_scales = row_scales.as<float>(),
                          .column_scales = accumulate ? nullptr : column_scales.as<float>()});
-  EXPECT_TRUE(test::same_bits(std::vector<float>(c.as<float>(), c.as<float>() + rows * columns), want, message(what, " k ", k),
-                              random.seed()));
+  EXPECT_TRUE(test::same_bits(std::vector<float>(c.as<float>(), c.as<float>() + rows * columns), want,
+                              message(what, " k ", k), random.seed()));
 }
 
 class GemmFloat : public testing::TestWithParam<Isa> {};
@@ -156,12 +164,21 @@ TEST_P(GemmFloat, SplitsRowsAndPanels) {
       for (int64_t i = 0; i < rows * panels * 16; ++i) {
         const int64_t r = i / (panels * 16), j = i % (panels * 16);
         for (int64_t l = 0; l < k; ++l) {
-          want[static_cast<size_t>(i)] = std::fma(a[static_cast<size_t>(r * k + l)], b[static_cast<size_t>((j / 16 * k + l) * 16 + j % 16)],
-                                                  want[static_cast<size_t>(i)]);
+          want[static_cast<size_t>(i)] =
+              std::fma(a[static_cast<size_t>(r * k + l)], b[static_cast<size_t>((j / 16 * k + l) * 16 + j % 16)],
+                       want[static_cast<size_t>(i)]);
         }
       }
-      gemm.run({.a = a.data(), .a_stride = k * 4, .b = b.data(), .b_stride = 64, .b_panel = 64 * k, .b_ahead = 0, .c = got.data(),
-                .c_stride = panels * 64, .k = k, .accumulate = 0},
+      gemm.run({.a = a.data(),
+                .a_stride = k * 4,
+                .b = b.data(),
+                .b_stride = 64,
+                .b_panel = 64 * k,
+                .b_ahead = 0,
+                .c = got.data(),
+                .c_stride = panels * 64,
+                .k = k,
+                .accumulate = 0},
                rows, panels);
       EXPECT_TRUE(test::same_bits(got, want, message(rows, " rows, ", panels, " panels"), random.seed()));
     }

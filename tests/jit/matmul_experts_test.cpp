@@ -51,7 +51,8 @@ class MatmulExperts : public testing::TestWithParam<Isa> {
       std::iota(all.begin(), all.end(), 0);
       if (c.favourite >= 0) std::swap(all[0], all[static_cast<size_t>(c.favourite)]);
       for (int64_t j = 0; j < c.chosen; ++j) {
-        if (j > 0 || c.favourite < 0) std::swap(all[static_cast<size_t>(j)], all[static_cast<size_t>(random.integer(j, c.experts - 1))]);
+        if (j > 0 || c.favourite < 0)
+          std::swap(all[static_cast<size_t>(j)], all[static_cast<size_t>(random.integer(j, c.experts - 1))]);
         chosen.push_back(all[static_cast<size_t>(j)]);
       }
     }
@@ -78,7 +79,11 @@ class MatmulExperts : public testing::TestWithParam<Isa> {
       inputs.small.emplace_back(Shape{c.experts, c.n}, DType::f32, random.floats(c.experts * c.n));
       inputs.in.push_back(inputs.small.back());
     }
-    inputs.attrs = {{"experts", c.experts}, {"n", c.n}, {"chosen", c.chosen}, {"grouped", int64_t{c.grouped}}, {"bias", int64_t{c.bias}}};
+    inputs.attrs = {{"experts", c.experts},
+                    {"n", c.n},
+                    {"chosen", c.chosen},
+                    {"grouped", int64_t{c.grouped}},
+                    {"bias", int64_t{c.bias}}};
     if (!c.gate.empty()) inputs.attrs.set("gate", c.gate);
     return inputs;
   }
@@ -88,10 +93,13 @@ class MatmulExperts : public testing::TestWithParam<Isa> {
     GuardedTensor out{std::make_shared<test::Guarded>(g.bytes(), test::Flush::end, 64), {}};
     out.tensor = Tensor({{n, k}, DType::packed, &format}, out.memory->data());
     const size_t element = element_bytes(format.layout.scale);
-    for (size_t i = 0; i < g.bytes(); i += element) test::write_scale(format.layout.scale, out.tensor.data + i, random.uniform());
+    for (size_t i = 0; i < g.bytes(); i += element)
+      test::write_scale(format.layout.scale, out.tensor.data + i, random.uniform());
     return out;
   }
-  std::string op_name(const QuantFormat& format) const { return format.layout.bits ? "matmul_experts_q" : "matmul_experts"; }
+  std::string op_name(const QuantFormat& format) const {
+    return format.layout.bits ? "matmul_experts_q" : "matmul_experts";
+  }
   std::string kernel_name(const QuantFormat& format) const {
     if (format.layout.bits) return "matmul_experts_q_" + std::string(name(GetParam()));
     return GetParam() == Isa::avx2 ? "matmul_experts_float_avx2" : "matmul_experts_float_avx512";
@@ -99,7 +107,8 @@ class MatmulExperts : public testing::TestWithParam<Isa> {
   std::vector<float> run(const QuantFormat& format, const Inputs& inputs, const Case& c) {
     const TensorDesc desc{{c.m * c.chosen, c.n}, DType::f32, nullptr};
     test::Guarded memory(static_cast<size_t>(desc.shape.elements()) * 4);
-    test::KernelRunner runner(op_name(format), kernel_name(format), inputs.in, desc, inputs.attrs, c.threads, 1, c.gate.empty() ? 2 : 3);
+    test::KernelRunner runner(op_name(format), kernel_name(format), inputs.in, desc, inputs.attrs, c.threads, 1,
+                              c.gate.empty() ? 2 : 3);
     ThreadPool pool(c.threads);
     const Tensor out(desc, memory.data());
     runner.run(pool, inputs.in, out);
@@ -111,8 +120,8 @@ class MatmulExperts : public testing::TestWithParam<Isa> {
   void expect_exact(const QuantFormat& format, const Case& c) {
     test::Random random(static_cast<uint64_t>(c.m * 1000 + c.k + c.n));
     const Inputs inputs = make_inputs(format, c, random);
-    EXPECT_TRUE(test::same_bits(run(format, inputs, c), reference(format, inputs), message(format.name, " m ", c.m, " n ", c.n, " k ", c.k),
-                                random.seed()));
+    EXPECT_TRUE(test::same_bits(run(format, inputs, c), reference(format, inputs),
+                                message(format.name, " m ", c.m, " n ", c.n, " k ", c.k), random.seed()));
   }
 };
 
@@ -120,7 +129,9 @@ TEST_P(MatmulExperts, MatchesReferenceForEveryFormat) {
   for (const QuantFormat* format : quant::all_formats()) {
     const QuantLayout& w = format->layout;
     if (!w.bits && GetParam() == Isa::avxvnni) continue;
-    const int64_t k = w.bits ? std::max<int64_t>({96, w.group, w.group * w.sub_groups}) / std::max<int64_t>(w.group, 32) * std::max<int64_t>(w.group, 32) : 70;
+    const int64_t k = w.bits ? std::max<int64_t>({96, w.group, w.group * w.sub_groups}) /
+                                   std::max<int64_t>(w.group, 32) * std::max<int64_t>(w.group, 32)
+                             : 70;
     for (int64_t m : {1, 3, 20}) {
       if (emulated_ && m == 20) continue;
       expect_exact(*format, {.m = m, .n = 37, .k = k, .threads = m == 3 ? 2 : 1});
@@ -135,9 +146,13 @@ TEST_P(MatmulExperts, ManyRowsOfFewExpertsAndFewOfMany) {
     for (bool grouped : {false, true}) {
       expect_exact(format, {.m = 40, .n = 50, .k = 64, .experts = 3, .grouped = grouped, .favourite = 1, .threads = 2});
       if (emulated_) continue;
-      expect_exact(format, {.m = 560, .n = 20, .k = 1312, .experts = 2, .chosen = 1, .grouped = grouped, .favourite = 1, .threads = 2});
+      expect_exact(
+          format,
+          {.m = 560, .n = 20, .k = 1312, .experts = 2, .chosen = 1, .grouped = grouped, .favourite = 1, .threads = 2});
       expect_exact(format, {.m = 5, .n = 130, .k = 64, .experts = 200, .chosen = 7, .grouped = grouped, .threads = 3});
-      expect_exact(format, {.m = 60, .n = 16, .k = 32, .experts = 17, .chosen = 17, .grouped = grouped, .bias = true, .threads = 2});
+      expect_exact(
+          format,
+          {.m = 60, .n = 16, .k = 32, .experts = 17, .chosen = 17, .grouped = grouped, .bias = true, .threads = 2});
     }
   }
 }
@@ -157,7 +172,9 @@ TEST_P(MatmulExperts, AppliesGates) {
       test::Random random(11);
       const Inputs inputs = make_inputs(format, c, random);
       const std::vector<float> got = run(format, inputs, c), want = reference(format, inputs);
-      EXPECT_TRUE(test::close(got, want, (format.layout.bits ? 16 : 128) * test::f32_epsilon * std::max(1.0, test::max_abs(want)), message(format_name, " m ", m)));
+      EXPECT_TRUE(test::close(got, want,
+                              (format.layout.bits ? 16 : 128) * test::f32_epsilon * std::max(1.0, test::max_abs(want)),
+                              message(format_name, " m ", m)));
     }
   }
 }

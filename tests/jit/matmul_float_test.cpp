@@ -57,8 +57,11 @@ class MatmulFloat : public testing::TestWithParam<std::pair<Isa, const char*>> {
     const test::TestTensor residual(Shape{p.m, out_columns}, DType::f32, random.floats(p.m * out_columns));
     if (p.bias) in.push_back(bias);
     if (p.residual) in.push_back(residual);
-    const Attrs attrs{{"weights", static_cast<int64_t>(p.n.size())}, {"bias", int64_t{p.bias}}, {"residual", int64_t{p.residual}},
-                      {"gate", p.gate}, {"activation", p.activation}};
+    const Attrs attrs{{"weights", static_cast<int64_t>(p.n.size())},
+                      {"bias", int64_t{p.bias}},
+                      {"residual", int64_t{p.residual}},
+                      {"gate", p.gate},
+                      {"activation", p.activation}};
     const test::TestTensor want = test::run_reference("matmul", in, attrs);
     test::Guarded y(static_cast<size_t>(p.m * out_columns) * 4);
     const Tensor out(want.tensor().desc, y.data());
@@ -72,7 +75,8 @@ class MatmulFloat : public testing::TestWithParam<std::pair<Isa, const char*>> {
     } else {
       // The activation's own few roundings, of values up to k.
       const double size = static_cast<double>(p.k + 2);
-      EXPECT_TRUE(test::close(got, want.floats(), 16 * test::f32_epsilon * size * (p.gate.empty() ? 1 : size), what, random.seed()));
+      EXPECT_TRUE(test::close(got, want.floats(), 16 * test::f32_epsilon * size * (p.gate.empty() ? 1 : size), what,
+                              random.seed()));
     }
   }
 };
@@ -93,13 +97,19 @@ TEST_P(MatmulFloat, ReadsEveryCodebookOfFloats) {
   for (const char* book : {"nf4_float", "fp4_float", "e4m3", "e5m2"}) {
     for (const char* product : {"", "_to_f16", "_to_bf16"}) {
       const std::string format = message(book, "_g64", product);
-      for (int64_t m : {1, 2, 3, 4, 5, 13}) check({.m = m, .k = 128, .n = {m == 13 ? 150 : 37}, .format = format.c_str()}, 1);
+      for (int64_t m : {1, 2, 3, 4, 5, 13})
+        check({.m = m, .k = 128, .n = {m == 13 ? 150 : 37}, .format = format.c_str()}, 1);
     }
   }
 }
 TEST_P(MatmulFloat, ReadsCodesInGroupsOfAnyLength) {
   for (const char* format : {"nf4_float_g32_to_bf16", "e4m3_g128", "fp4_float_row", "e4m3_row_to_bf16"}) {
-    for (int64_t m : {1, 9}) check({.m = m, .k = std::string(format).find("row") == std::string::npos ? 1152 : 1120, .n = {40, 21}, .format = format}, 2);
+    for (int64_t m : {1, 9})
+      check({.m = m,
+             .k = std::string(format).find("row") == std::string::npos ? 1152 : 1120,
+             .n = {40, 21},
+             .format = format},
+            2);
   }
 }
 TEST_P(MatmulFloat, JoinsWeightsAndAddsBiasAndResidual) {
@@ -115,7 +125,8 @@ TEST_P(MatmulFloat, GatesAndActivates) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Isas, MatmulFloat,
-                         testing::Values(std::pair{Isa::avx2, "matmul_float_avx2"}, std::pair{Isa::avx512vnni, "matmul_float_avx512"}),
+                         testing::Values(std::pair{Isa::avx2, "matmul_float_avx2"},
+                                         std::pair{Isa::avx512vnni, "matmul_float_avx512"}),
                          [](const auto& isa) { return std::string(name(isa.param.first)); });
 
 }  // namespace

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every generated int8 kernel against the reference of matmul_q, bit for bit: the arithmetic of quant/format.h is exact.
+// Every generated int8 kernel against the reference of matmul_q, bit for bit: the arithmetic of quant/format.h is
+// exact.
 #include <gtest/gtest.h>
 
 #include <set>
@@ -52,7 +53,8 @@ class Matmul : public testing::TestWithParam<Isa> {
       if (!f->layout.bits) continue;
       const bool words = quant::act_needs(f->layout).bits == 16;
       const char* reason = kernel().rejects(f->layout);
-      EXPECT_EQ(reason != nullptr, words && GetParam() == Isa::amxint8) << f->name << ": " << (reason ? reason : "accepted");
+      EXPECT_EQ(reason != nullptr, words && GetParam() == Isa::amxint8)
+          << f->name << ": " << (reason ? reason : "accepted");
       if (!reason) list.push_back(f);
     }
     return list;
@@ -95,7 +97,8 @@ class Matmul : public testing::TestWithParam<Isa> {
     out.strides = {stride, 1};
     test::KernelRunner runner("matmul_q", kernel_name(), inputs.in, desc, c.attrs, c.threads, 1, 1 + c.n.size());
     const bool few = c.m <= kernel().packed_limit(inputs.in[1].desc.format->layout);
-    EXPECT_TRUE(runner.detail().ends_with(message('_', name(few ? kernel().packed_isa : GetParam())))) << runner.detail();
+    EXPECT_TRUE(runner.detail().ends_with(message('_', name(few ? kernel().packed_isa : GetParam()))))
+        << runner.detail();
     ThreadPool pool(c.threads);
     std::vector<std::byte> before(memory.data(), memory.data() + memory.size());
     runner.run(pool, inputs.in, out);
@@ -159,8 +162,9 @@ TEST_P(Matmul, MasksEveryTailOfColumns) {
 
 // Totals wait between blocks of k; the last record is not whole.
 TEST_P(Matmul, AddsBlocksOfK) {
-  const std::pair<const char*, int64_t> cases[] = {{"q4s_g16", 1168}, {"q4s_g32", 1184}, {"q4z_g32", 1184}, {"q2z_g16_bf16", 1168},
-                                                   {"q4s_g64", 1216}, {"q4s_g128", 1280}, {"q4s_row", 1184}, {"nf4_g64", 1216}};
+  const std::pair<const char*, int64_t> cases[] = {{"q4s_g16", 1168},      {"q4s_g32", 1184}, {"q4z_g32", 1184},
+                                                   {"q2z_g16_bf16", 1168}, {"q4s_g64", 1216}, {"q4s_g128", 1280},
+                                                   {"q4s_row", 1184},      {"nf4_g64", 1216}};
   for (const auto& [name, k] : cases) expect_exact(quant::find_format(name), {.n = {24}, .m = 9, .k = k});
 }
 

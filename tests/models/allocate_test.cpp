@@ -23,7 +23,8 @@ Items random_items(size_t count, size_t choices, uint32_t seed) {
     const double scale = 0.01 + uniform(random);
     const auto size = static_cast<uint64_t>(10 + 90 * uniform(random));
     for (size_t c = 0; c < choices; ++c)
-      item.push_back({size * (c + 2) + static_cast<uint64_t>(5 * uniform(random)), scale * (0.2 + uniform(random)) / static_cast<double>((c + 1) * (c + 1))});
+      item.push_back({size * (c + 2) + static_cast<uint64_t>(5 * uniform(random)),
+                      scale * (0.2 + uniform(random)) / static_cast<double>((c + 1) * (c + 1))});
   }
   return items;
 }

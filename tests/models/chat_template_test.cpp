@@ -58,7 +58,8 @@ TEST(ChatTemplate, BuiltInsMatchTheStandardRenderings) {
     for (const auto& [conversation, messages] : conversations) {
       ChatRequest asked = request(messages);
       asked.bos = "";
-      EXPECT_EQ(ChatTemplate::named(name).render(asked).text, test::read_file(folder + "ollama/" + file + ".gotmpl/" + conversation))
+      EXPECT_EQ(ChatTemplate::named(name).render(asked).text,
+                test::read_file(folder + "ollama/" + file + ".gotmpl/" + conversation))
           << name << " " << conversation;
     }
 }
@@ -76,22 +77,30 @@ TEST(ChatTemplate, KnowsWhatPeopleWrote) {
 }
 
 TEST(ChatTemplate, HandsEverythingToTheTemplate) {
-  const auto text = [](const char* source, ChatRequest asked) { return ChatTemplate::parse(source).render(asked).text; };
+  const auto text = [](const char* source, ChatRequest asked) {
+    return ChatTemplate::parse(source).render(asked).text;
+  };
   ChatRequest asked = request({{"user", "Hi"}, {"assistant", "", R"({"tool_calls": [{"id": 7}], "reasoning": "hm"})"}});
-  EXPECT_EQ(text("{{ messages[1].tool_calls[0].id }}{{ messages[1].reasoning_content }}{{ messages[1].thinking }}", asked), "7hmhm");
-  EXPECT_EQ(text("{{ tools is none }}{{ documents is none }}{{ add_generation_prompt }}{{ bos_token }}{{ x is defined }}", asked),
-            "TrueTrueTrue<s>False");
+  EXPECT_EQ(
+      text("{{ messages[1].tool_calls[0].id }}{{ messages[1].reasoning_content }}{{ messages[1].thinking }}", asked),
+      "7hmhm");
+  EXPECT_EQ(
+      text("{{ tools is none }}{{ documents is none }}{{ add_generation_prompt }}{{ bos_token }}{{ x is defined }}",
+           asked),
+      "TrueTrueTrue<s>False");
   asked.tools = R"([{"name": "f"}])";
   asked.documents = R"([{"title": "d"}])";
   asked.variables = R"({"enable_thinking": false})";
   asked.add_generation_prompt = false;
-  EXPECT_EQ(text("{{ tools[0].name }}{{ documents[0].title }}{{ enable_thinking }}{{ add_generation_prompt }}", asked), "fdFalseFalse");
+  EXPECT_EQ(text("{{ tools[0].name }}{{ documents[0].title }}{{ enable_thinking }}{{ add_generation_prompt }}", asked),
+            "fdFalseFalse");
   asked.tools = "[";
   EXPECT_NE(error_of([&] { text("", asked); }).find("JSON"), std::string::npos);
 }
 
 TEST(ChatTemplate, RefusalsOfTheTemplateAreErrors) {
-  const ChatTemplate chat = ChatTemplate::parse("\n{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}");
+  const ChatTemplate chat =
+      ChatTemplate::parse("\n{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}");
   EXPECT_EQ(error_of([&] { chat.render(request({{"system", "x"}})); }), "chat template, line 2: no system");
   EXPECT_EQ(error_of([&] { chat.render(request({{"user", "x"}})); }), "no error");
 }

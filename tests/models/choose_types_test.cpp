@@ -97,14 +97,16 @@ TEST(Sensitivity, LeavesTheModelAsItWas) {
   const auto tokens = model->tokenizer->encode(text());
   Engine engine(model, {.threads = 1});
   const double before = perplexity(engine, tokens, 32, 2).nll;
-  const Sensitivity found = measure_sensitivity(model, tokens, {}, {.threads = 2, .context = 32, .chunks = 1, .layer_groups = 2});
+  const Sensitivity found =
+      measure_sensitivity(model, tokens, {}, {.threads = 2, .context = 32, .chunks = 1, .layer_groups = 2});
   EXPECT_EQ(perplexity(engine, tokens, 32, 2).nll, before);
   for (const char* name : {"blk.0.q.weight", "blk.1.down.weight", "embedding.weight"}) {
     ASSERT_NE(found.find(name), found.end()) << name;
     EXPECT_GT(found.find(name)->second, 0) << name;
   }
   EXPECT_NE(found.find("blk.0.q.weight")->second, found.find("blk.1.q.weight")->second);
-  const Sensitivity together = measure_sensitivity(model, tokens, {}, {.threads = 2, .context = 32, .chunks = 1, .layer_groups = 1});
+  const Sensitivity together =
+      measure_sensitivity(model, tokens, {}, {.threads = 2, .context = 32, .chunks = 1, .layer_groups = 1});
   EXPECT_EQ(together.find("blk.0.q.weight")->second, together.find("blk.1.q.weight")->second);
   EXPECT_THROW(measure_sensitivity(model, std::span(tokens).first(20), {}, {.threads = 1, .context = 32}), Error);
 }

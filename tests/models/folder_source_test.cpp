@@ -29,7 +29,8 @@ std::vector<float> logits_of(const std::string& path, const std::vector<int32_t>
 
 TEST(FolderSource, GivesTheLogitsOfTheFolder) {
   const std::string goldens = NIBBLE_TEST_DATA "/models/";
-  for (const char* name : {"llama-3", "llama-linear", "llama-yarn", "llama-tied", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3"}) {
+  for (const char* name : {"llama-3", "llama-linear", "llama-yarn", "llama-tied", "mistral", "qwen2", "qwen3", "gemma",
+                           "gemma2", "gemma3"}) {
     const std::string folder = goldens + name;
     if (!std::filesystem::is_directory(folder)) continue;
     const test::TempDir dir;
@@ -51,7 +52,8 @@ TEST(FolderSource, RefusesOtherArchitecturesByName) {
     quantize_file(NIBBLE_TEST_DATA "/models/cohere", dir / "model.gguf", {});
     FAIL() << "no error";
   } catch (const Error& error) {
-    EXPECT_NE(std::string(error.what()).find("architecture cohere can't be written"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("architecture cohere can't be written"), std::string::npos)
+        << error.what();
   }
 }
 
@@ -60,21 +62,25 @@ void copy(const std::string& from, const std::string& to) { std::filesystem::cop
 TEST(FolderSource, WritesTheTokenizer) {
   const std::string vocabularies = NIBBLE_SOURCE_DIR "/../shared/data/tokenizers/";
   if (!std::filesystem::exists(vocabularies)) GTEST_SKIP() << "no " << vocabularies;
-  const std::vector<std::string> texts = {"Hello world", " It's 1234 o'clock,  isn't\n\n it?", "naïve café 日本語 🎉", "<s> </s> x"};
+  const std::vector<std::string> texts = {"Hello world", " It's 1234 o'clock,  isn't\n\n it?", "naïve café 日本語 🎉",
+                                          "<s> </s> x"};
   struct Case {
     const char *kind, *files;
     int vocab;
   };
   for (const auto& [kind, files, vocab] : {Case{"llama", "llama-2", 32000}, Case{"gpt2", "qwen2-0_5b", 151936}}) {
     const test::TempDir dir;
-    for (const auto& entry : std::filesystem::directory_iterator(vocabularies + files)) copy(entry.path().string(), dir / entry.path().filename().string());
+    for (const auto& entry : std::filesystem::directory_iterator(vocabularies + files))
+      copy(entry.path().string(), dir / entry.path().filename().string());
     if (!std::filesystem::exists(dir / "tokenizer.json") && !std::filesystem::exists(dir / "tokenizer.model")) continue;
     const auto keys = tokenizer_keys(dir.path(), vocab);
-    const auto tokens = std::find_if(keys.begin(), keys.end(), [](const auto& k) { return k.first == "tokenizer.ggml.tokens"; });
+    const auto tokens =
+        std::find_if(keys.begin(), keys.end(), [](const auto& k) { return k.first == "tokenizer.ggml.tokens"; });
     ASSERT_NE(tokens, keys.end());
     EXPECT_EQ(tokens->second.count, static_cast<uint64_t>(vocab));
     write_gguf(dir / "vocabulary.gguf", keys, {});
-    const auto ours = Tokenizer::from_gguf(Gguf::open(dir / "vocabulary.gguf")), theirs = Tokenizer::load_folder(dir.path()).tokenizer;
+    const auto ours = Tokenizer::from_gguf(Gguf::open(dir / "vocabulary.gguf")),
+               theirs = Tokenizer::load_folder(dir.path()).tokenizer;
     EXPECT_EQ(ours->kind(), kind);
     for (const std::string& text : texts) EXPECT_EQ(ours->encode(text), theirs->encode(text)) << text;
   }

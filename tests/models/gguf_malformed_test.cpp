@@ -120,7 +120,8 @@ TEST(GgufMalformed, KeysAndValuesAreRefused) {
       {"bool array of 2", array(GgufWriter::vbool, 2, "\1\2"), "bool array element 2"},
       {"u64 array above 2^63", array(GgufWriter::vu64, 1, raw(two63)), "above 2^63"},
       {"string of 2^64 - 1 bytes", [](auto& w) { w.values[0].raw = raw(all_ones); }, "'general.architecture'"},
-      {"string past the end", [](auto& w) { w.values[0].raw = raw(uint64_t{100000}); }, "the length of the string is 100000"},
+      {"string past the end", [](auto& w) { w.values[0].raw = raw(uint64_t{100000}); },
+       "the length of the string is 100000"},
       {"bool 2", [](auto& w) { w.values[2].raw = "\2"; }, "bool value 2"},
       {"alignment 0", alignment(GgufWriter::vu32, raw(uint32_t{0})), "'general.alignment' (byte"},
       {"alignment 3", alignment(GgufWriter::vu32, raw(uint32_t{3})), "alignment 3"},
@@ -197,7 +198,8 @@ TEST(GgufMalformed, EveryTruncationIsRefused) {
   for (size_t size = 0; size < bytes.size(); ++size) {
     test::write_file(path, std::string_view(bytes).substr(0, size));
     const std::string error = error_of(path);
-    ASSERT_NE(error.find("cut.gguf"), std::string::npos) << size << " of " << bytes.size() << " bytes: '" << error << "'";
+    ASSERT_NE(error.find("cut.gguf"), std::string::npos)
+        << size << " of " << bytes.size() << " bytes: '" << error << "'";
   }
 }
 

@@ -27,7 +27,8 @@ TEST(Gguf, ReadsEveryValueType) {
   w.raw_value("i8", GgufWriter::vi8, raw(int8_t{-3})).raw_value("i16", GgufWriter::vi16, raw(int16_t{-300}));
   w.boolean("yes", true).boolean("no", false).strs("texts", {"a", "", "ccc"});
   w.f32s("floats", std::vector<float>{1, -2.5f}).i32s("ints", std::vector<int32_t>{-1, 2});
-  w.raw_value("bools", GgufWriter::varray, raw(uint32_t{GgufWriter::vbool}) + raw(uint64_t{2}) + std::string("\1\0", 2));
+  w.raw_value("bools", GgufWriter::varray,
+              raw(uint32_t{GgufWriter::vbool}) + raw(uint64_t{2}) + std::string("\1\0", 2));
   w.save(dir / "a.gguf");
   const Gguf gguf = Gguf::open(dir / "a.gguf");
   EXPECT_EQ(gguf.version(), 3u);
@@ -86,7 +87,8 @@ TEST(Gguf, PlainNumbersBecomeFloats) {
   w.tensor("f64", {2}, 28, raw(std::array<double, 2>{-0.1, 7}));
   w.save(dir / "a.gguf");
   const Gguf gguf = Gguf::open(dir / "a.gguf");
-  const std::pair<const char*, float> first[] = {{"i8", -128}, {"i16", -32768}, {"i32", -65536}, {"i64", -0x1p40f}, {"f64", -0.1f}};
+  const std::pair<const char*, float> first[] = {
+      {"i8", -128}, {"i16", -32768}, {"i32", -65536}, {"i64", -0x1p40f}, {"f64", -0.1f}};
   for (const auto& [name, value] : first) {
     const GgufTensor* tensor = gguf.tensor(name);
     ASSERT_NE(tensor, nullptr) << name;

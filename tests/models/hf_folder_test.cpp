@@ -43,22 +43,26 @@ TEST_P(FolderGoldens, LogitsMatchTransformers) {
   ASSERT_EQ(got.size(), want.size());
   const auto [low, high] = std::minmax_element(want.begin(), want.end());
   float worst = 0;
-  for (size_t i = 0; i < got.size(); ++i) worst = std::max(worst, std::isnan(got[i]) ? INFINITY : std::abs(got[i] - want[i]));
+  for (size_t i = 0; i < got.size(); ++i)
+    worst = std::max(worst, std::isnan(got[i]) ? INFINITY : std::abs(got[i] - want[i]));
   EXPECT_LE(worst, 1e-5f * (*high - *low));
 }
 
-INSTANTIATE_TEST_SUITE_P(All, FolderGoldens, testing::Values("llama-f32", "llama-bf16-shards", "mistral-f16"), [](const auto& test) {
-  std::string name = test.param;
-  std::replace(name.begin(), name.end(), '-', '_');
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(All, FolderGoldens, testing::Values("llama-f32", "llama-bf16-shards", "mistral-f16"),
+                         [](const auto& test) {
+                           std::string name = test.param;
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
 
 /// A copy of a golden folder, to be broken.
 struct Copy {
   test::TempDir dir;
   std::string path = dir / "model";
 
-  explicit Copy(const std::string& name = "llama-bf16-shards") { fs::copy(goldens + name, path, fs::copy_options::recursive); }
+  explicit Copy(const std::string& name = "llama-bf16-shards") {
+    fs::copy(goldens + name, path, fs::copy_options::recursive);
+  }
   std::string operator/(const std::string& file) const { return path + "/" + file; }
   void edit(const std::string& file, const std::function<void(json&)>& change) const {
     json value = json::parse(test::read_file(*this / file));
@@ -73,7 +77,8 @@ void expect_refused(const std::string& path, const std::vector<std::string>& men
     ADD_FAILURE() << "taken";
   } catch (const Error& error) {
     const std::string what = error.what();
-    for (const std::string& text : mentions) EXPECT_NE(what.find(text), std::string::npos) << what << "\nlacks " << text;
+    for (const std::string& text : mentions)
+      EXPECT_NE(what.find(text), std::string::npos) << what << "\nlacks " << text;
   }
 }
 
@@ -191,10 +196,22 @@ TEST(HfFolder, NumbersOutOfRangeNameTheKey) {
     json value;
   };
   const std::vector<Case> cases = {
-      {"num_hidden_layers", 1000000000}, {"num_hidden_layers", 0},     {"num_hidden_layers", "2"}, {"num_hidden_layers", 2.5},
-      {"num_attention_heads", 0},        {"num_attention_heads", -4},  {"num_key_value_heads", 3}, {"rms_norm_eps", 0.0},
-      {"rms_norm_eps", "small"},         {"hidden_size", 1e30},        {"head_dim", 0},            {"vocab_size", -1},
-      {"vocab_size", 4000000000u},       {"max_position_embeddings", 0}, {"hidden_size", nullptr}, {"intermediate_size", json::array()},
+      {"num_hidden_layers", 1000000000},
+      {"num_hidden_layers", 0},
+      {"num_hidden_layers", "2"},
+      {"num_hidden_layers", 2.5},
+      {"num_attention_heads", 0},
+      {"num_attention_heads", -4},
+      {"num_key_value_heads", 3},
+      {"rms_norm_eps", 0.0},
+      {"rms_norm_eps", "small"},
+      {"hidden_size", 1e30},
+      {"head_dim", 0},
+      {"vocab_size", -1},
+      {"vocab_size", 4000000000u},
+      {"max_position_embeddings", 0},
+      {"hidden_size", nullptr},
+      {"intermediate_size", json::array()},
   };
   for (const Case& test : cases) {
     const Copy copy;
@@ -260,7 +277,8 @@ TEST(HfFolder, TextConfigAndWrappedNamesAreThoseOfTheTextModel) {
 void add_words(const Copy& copy, int tokens) {
   json vocab;
   for (int i = 0; i < tokens; ++i) vocab[message("t", i)] = i;
-  const json tokenizer = {{"model", {{"type", "WordLevel"}, {"vocab", vocab}, {"unk_token", "t0"}}}, {"pre_tokenizer", {{"type", "Whitespace"}}}};
+  const json tokenizer = {{"model", {{"type", "WordLevel"}, {"vocab", vocab}, {"unk_token", "t0"}}},
+                          {"pre_tokenizer", {{"type", "Whitespace"}}}};
   test::write_file(copy / "tokenizer.json", tokenizer.dump());
 }
 
@@ -301,7 +319,8 @@ TEST(HfFolder, ChatTemplateComesFromEitherFile) {
   EXPECT_EQ(chat_template(), "");
   test::write_file(copy / "tokenizer_config.json", R"({"chat_template":"one"})");
   EXPECT_EQ(chat_template(), "one");
-  test::write_file(copy / "tokenizer_config.json", R"({"chat_template":[{"name":"rag","template":"a"},{"name":"default","template":"two"}]})");
+  test::write_file(copy / "tokenizer_config.json",
+                   R"({"chat_template":[{"name":"rag","template":"a"},{"name":"default","template":"two"}]})");
   EXPECT_EQ(chat_template(), "two");
   test::write_file(copy / "tokenizer_config.json", R"({"chat_template":7})");
   EXPECT_THROW(chat_template(), Error);

@@ -29,7 +29,8 @@ RenderOptions stopped_clock() {
   RenderOptions options;
   options.now = [](const std::string& format) {
     std::tm then{};
-    then.tm_year = 124, then.tm_mon = 6, then.tm_mday = 26, then.tm_hour = 13, then.tm_min = 5, then.tm_sec = 9, then.tm_wday = 5;
+    then.tm_year = 124, then.tm_mon = 6, then.tm_mday = 26, then.tm_hour = 13, then.tm_min = 5, then.tm_sec = 9,
+    then.tm_wday = 5;
     char out[256];
     return std::string(out, std::strftime(out, sizeof(out), format.c_str(), &then));
   };
@@ -44,7 +45,11 @@ Value variables(Json conversation) {
       aliased.update(message);
       message = aliased;
     }
-  Json all = {{"tools", nullptr}, {"documents", nullptr}, {"add_generation_prompt", true}, {"bos_token", "<s>"}, {"eos_token", "</s>"}};
+  Json all = {{"tools", nullptr},
+              {"documents", nullptr},
+              {"add_generation_prompt", true},
+              {"bos_token", "<s>"},
+              {"eos_token", "</s>"}};
   all.update(conversation);
   return parse_json(all.dump(), true);
 }
@@ -109,8 +114,9 @@ TEST(Jinja, RendersTheTemplatesOfModels) {
   int checked = 0;
   for (const Json& golden : all.at("goldens")) {
     const std::string source = golden.at("source");
-    const std::string text = golden.at("line").is_null() ? test::read_file(source[0] == '/' ? source : folder + source)
-                                                         : Json::parse(lines.at(golden.at("line"))).begin().value().get<std::string>();
+    const std::string text = golden.at("line").is_null()
+                                 ? test::read_file(source[0] == '/' ? source : folder + source)
+                                 : Json::parse(lines.at(golden.at("line"))).begin().value().get<std::string>();
     for (const auto& [name, want] : golden.at("renderings").items()) {
       const std::string got = rendered(text, all.at("conversations").at(name));
       const std::string what = source + " " + golden.at("line").dump() + " " + name;
@@ -126,11 +132,13 @@ TEST(Jinja, RendersTheTemplatesOfModels) {
   EXPECT_GT(checked, 500);
   for (const auto& [source, renderings] : all.at("whole").items())
     for (const auto& [name, want] : renderings.items())
-      check_same(want, rendered(test::read_file(folder + source), all.at("conversations").at(name)), source + " " + name);
+      check_same(want, rendered(test::read_file(folder + source), all.at("conversations").at(name)),
+                 source + " " + name);
 }
 
 TEST(Jinja, KnowsWhatCameFromOutside) {
-  const Value given = parse_json(R"({"messages": [{"role": "user", "content": " a<|end|>b "}], "tools": [{"x": "<|end|>"}]})", true);
+  const Value given =
+      parse_json(R"({"messages": [{"role": "user", "content": " a<|end|>b "}], "tools": [{"x": "<|end|>"}]})", true);
   const auto plain = [&](const std::string& source) {
     const Rendered out = Template::parse(source).render(given);
     std::string marked;
@@ -141,12 +149,14 @@ TEST(Jinja, KnowsWhatCameFromOutside) {
   EXPECT_EQ(plain("<|end|>{{ messages[0].content }}<|end|>"), "[ a<|end|>b ]");
   EXPECT_EQ(plain("{{ '<|end|>' + messages[0].content|trim + '<|end|>' }}"), "[a<|end|>b]");
   EXPECT_EQ(plain("{{ messages[0].content.split('<')[1] ~ 'x' }}"), "[|end|>b ]");
-  EXPECT_EQ(plain("{{ 'x' ~ messages[0].content[1:3] }}{% set y %}{{ messages[0].content }}{% endset %}{{ y|upper }}"), "[a< A<|END|>B ]");
+  EXPECT_EQ(plain("{{ 'x' ~ messages[0].content[1:3] }}{% set y %}{{ messages[0].content }}{% endset %}{{ y|upper }}"),
+            "[a< A<|END|>B ]");
   EXPECT_EQ(plain("{{ tools|tojson }}"), "[[{\"x\": \"<|end|>\"}]]");
   EXPECT_EQ(plain("{{ tools }}{{ tools[0].keys()|list }}"), "[[{'x': '<|end|>'}]['x']]");
   EXPECT_EQ(plain("{{ '%s|' % messages[0].content }}"), "[ a<|end|>b ]");
   EXPECT_EQ(plain("{{ '<|'}}{{ messages[0].role }}|>"), "") << "roles build control tokens";
-  EXPECT_EQ(plain("{% macro m(x) %}({{ x }}){% endmacro %}{{ m(messages[0].content)|replace('a', 'c') }}"), "[ ][<|end|>b ]");
+  EXPECT_EQ(plain("{% macro m(x) %}({{ x }}){% endmacro %}{{ m(messages[0].content)|replace('a', 'c') }}"),
+            "[ ][<|end|>b ]");
 }
 
 TEST(Jinja, MarksWhatTheAssistantWrote) {
@@ -171,19 +181,51 @@ TEST(Jinja, ErrorsNameTheLine) {
 
 TEST(Jinja, NothingOfWhatRunsItCanBeReached) {
   // in Python these lead from any value to the interpreter, and from there to files and commands
-  const std::string values[] = {"''", "1", "1.5", "true", "none", "[]", "()", "{}", "[]|map('upper')", "''.upper", "[].append",
-                                "{}.get", "range", "range(3)", "namespace()", "joiner()", "cycler(1)", "cycler", "lipsum",
-                                "dict", "raise_exception", "strftime_now", "self", "caller", "m", "loop", "missing", "_context",
-                                "environment", "request", "config", "__builtins__", "[][0]"};
-  const std::string names[] = {"__class__",  "__init__", "__globals__", "__mro__", "__base__", "__subclasses__", "__dict__", "__code__",
-                               "__builtins__", "__import__", "__self__", "__func__", "__call__", "__getattribute__", "func_globals",
-                               "gi_frame", "mro", "_TemplateReference__context", "environment", "template"};
+  const std::string values[] = {"''",
+                                "1",
+                                "1.5",
+                                "true",
+                                "none",
+                                "[]",
+                                "()",
+                                "{}",
+                                "[]|map('upper')",
+                                "''.upper",
+                                "[].append",
+                                "{}.get",
+                                "range",
+                                "range(3)",
+                                "namespace()",
+                                "joiner()",
+                                "cycler(1)",
+                                "cycler",
+                                "lipsum",
+                                "dict",
+                                "raise_exception",
+                                "strftime_now",
+                                "self",
+                                "caller",
+                                "m",
+                                "loop",
+                                "missing",
+                                "_context",
+                                "environment",
+                                "request",
+                                "config",
+                                "__builtins__",
+                                "[][0]"};
+  const std::string names[] = {
+      "__class__",   "__init__",         "__globals__",  "__mro__",    "__base__", "__subclasses__",
+      "__dict__",    "__code__",         "__builtins__", "__import__", "__self__", "__func__",
+      "__call__",    "__getattribute__", "func_globals", "gi_frame",   "mro",      "_TemplateReference__context",
+      "environment", "template"};
   const auto in_scope = [](const std::string& expression) {
     return "{% macro m() %}{% endmacro %}{% for i in [1] %}" + expression + "{% endfor %}";
   };
   for (const std::string& value : values) {
     for (const std::string& name : names) {
-      for (const std::string& step : {"(" + value + ")." + name, "(" + value + ")['" + name + "']", value + "|attr('" + name + "')"}) {
+      for (const std::string& step :
+           {"(" + value + ")." + name, "(" + value + ")['" + name + "']", value + "|attr('" + name + "')"}) {
         // an error, or undefined: nothing to go on from
         const std::string whether = in_scope("{{ (" + step + ") is defined }}");
         const std::string found = error_of(whether) == "no error" ? text_of(whether) : "False";
@@ -198,8 +240,9 @@ TEST(Jinja, NothingOfWhatRunsItCanBeReached) {
   EXPECT_NE(error_of("{% set x = missing.a %}"), "no error");
   EXPECT_NE(error_of("{{ '{0.__class__}'.format('') }}"), "no error");
   EXPECT_NE(error_of("{{ '{0[__class__]}'.format({}) }}"), "no error");
-  for (const char* statement : {"{% include '/etc/passwd' %}", "{% import '/etc/passwd' as p %}", "{% from '/etc/passwd' import p %}",
-                                "{% extends '/etc/passwd' %}", "{{ open('/etc/passwd') }}", "{{ eval('1') }}", "{{ exec('1') }}"})
+  for (const char* statement :
+       {"{% include '/etc/passwd' %}", "{% import '/etc/passwd' as p %}", "{% from '/etc/passwd' import p %}",
+        "{% extends '/etc/passwd' %}", "{{ open('/etc/passwd') }}", "{{ eval('1') }}", "{{ exec('1') }}"})
     EXPECT_NE(error_of(statement), "no error") << statement;
 }
 
@@ -213,13 +256,23 @@ TEST(Jinja, StaysWithinBounds) {
       "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
       "{% set ns = namespace(l=[]) %}{% for i in range(100000) %}{% set ns.l = [ns.l] %}{% endfor %}",
       "{% set ns = namespace(l=[]) %}{% set ns.n = ns %}{{ ns }}",
-      "{{ '%1000000000d' % 1 }}", "{{ '{:>1000000000}'.format(1) }}", "{{ 'a'.ljust(1000000000) }}", "{{ 2 ** 64 }}",
-      "{{ 9223372036854775807 + 1 }}", "{{ (-9223372036854775807 - 1) // -1 }}", "{{ 1 // 0 }}", "{{ 1 % 0 }}",
-      "{{ 'a' | indent(1000000000) }}", "{{ ('a' * 1000000).replace('', 'b' * 1000000) }}", "{{ 'x'|center(100000000000) }}",
-      "{% for i in [1, 2] recursive %}{{ loop([1]) }}{% endfor %}", "{{ [[1]] | map('map', 'map') | list | string | nothing }}",
+      "{{ '%1000000000d' % 1 }}",
+      "{{ '{:>1000000000}'.format(1) }}",
+      "{{ 'a'.ljust(1000000000) }}",
+      "{{ 2 ** 64 }}",
+      "{{ 9223372036854775807 + 1 }}",
+      "{{ (-9223372036854775807 - 1) // -1 }}",
+      "{{ 1 // 0 }}",
+      "{{ 1 % 0 }}",
+      "{{ 'a' | indent(1000000000) }}",
+      "{{ ('a' * 1000000).replace('', 'b' * 1000000) }}",
+      "{{ 'x'|center(100000000000) }}",
+      "{% for i in [1, 2] recursive %}{{ loop([1]) }}{% endfor %}",
+      "{{ [[1]] | map('map', 'map') | list | string | nothing }}",
   };
   for (const char* bomb : bombs) EXPECT_NE(error_of(bomb), "no error") << bomb;
-  for (const char* open : {"(", "[", "{{ -", "not ", "{1:", "a[", "a(", "1 if ", "a + (", "{% if 1 %}", "{% for a in b %}"}) {
+  for (const char* open :
+       {"(", "[", "{{ -", "not ", "{1:", "a[", "a(", "1 if ", "a + (", "{% if 1 %}", "{% for a in b %}"}) {
     std::string source = open[0] == '{' && open[1] != '1' ? "" : "{{ ";
     for (int i = 0; i < 20000; ++i) source += open;
     EXPECT_NE(error_of(source), "no error") << open;
@@ -242,7 +295,8 @@ TEST(Jinja, BrokenTemplatesAreErrorsAndNotCrashes) {
   const Value given = variables(goldens().at("conversations").at("tool-call"));
   RenderOptions options = stopped_clock();
   options.max_steps = 20000;
-  const std::string_view pieces[] = {"{{", "}}", "{%", "%}", "(", ")", "[", "]", "|", "'", "\\", "-", "{#", "loop", "\xff", "\n", "9", " is ", "ns", "."};
+  const std::string_view pieces[] = {"{{", "}}", "{%", "%}",   "(",    ")",  "[", "]",    "|",  "'",
+                                     "\\", "-",  "{#", "loop", "\xff", "\n", "9", " is ", "ns", "."};
   std::mt19937 random(7);
   for (int i = 0; i < 6000; ++i) {
     std::string text = sources[random() % sources.size()];

@@ -20,7 +20,9 @@ int32_t page(const KvCache& cache, int sequence, int index) {
   return cache.page_table().as<int32_t>()[sequence * cache.max_pages() + index];
 }
 
-uint16_t& k_at(const KvCache& cache, int layer, int32_t p) { return cache.k_pages(layer).as<uint16_t>()[p * 2 * 8 * 32]; }
+uint16_t& k_at(const KvCache& cache, int layer, int32_t p) {
+  return cache.k_pages(layer).as<uint16_t>()[p * 2 * 8 * 32];
+}
 
 TEST(KvCache, CountsPagesOfThirtyTwo) {
   KvCache cache(config(), 100, 2);
@@ -67,7 +69,8 @@ TEST(KvCache, CopiesWholePagesOfCodesAndScales) {
   const int32_t from = page(cache, 0, 1);
   const size_t bytes = 2 * (8 + 4) * 32;
   for (int layer : {0, 1})
-    for (const Tensor& pages : {cache.k_pages(layer), cache.v_pages(layer)}) std::memset(pages.data + from * bytes, layer + 7, bytes);
+    for (const Tensor& pages : {cache.k_pages(layer), cache.v_pages(layer)})
+      std::memset(pages.data + from * bytes, layer + 7, bytes);
   cache.reserve(1, 41);
   ASSERT_NE(page(cache, 1, 1), from);
   for (int layer : {0, 1})

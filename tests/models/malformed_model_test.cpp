@@ -152,7 +152,8 @@ TEST_P(MalformedModel, IsRefusedNamingThePlace) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, MalformedModel, testing::ValuesIn(cases()), [](const auto& test) { return test.param.name; });
+INSTANTIATE_TEST_SUITE_P(Cases, MalformedModel, testing::ValuesIn(cases()),
+                         [](const auto& test) { return test.param.name; });
 
 TEST(ModelLoad, RefusesFilesOfOtherThingsThanModels) {
   const test::TempDir dir;
@@ -161,7 +162,8 @@ TEST(ModelLoad, RefusesFilesOfOtherThingsThanModels) {
       Model::load(path);
       ADD_FAILURE() << "loaded";
     } catch (const Error& error) {
-      for (const std::string& part : mentions) EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
+      for (const std::string& part : mentions)
+        EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
     }
   };
   for (const char* type : {"adapter", "mmproj", "imatrix"}) {
@@ -184,7 +186,8 @@ TEST(ModelLoad, TakesTheFileThatTheCasesBreak) {
   test::tiny_llama().save(dir / "model.gguf");
   uint64_t last = 0, total = 0;
   const auto progress = [&](uint64_t done, uint64_t all) { last = done, total = all; };
-  const auto model = Model::load(dir / "model.gguf", {.threads = 2, .need_tokenizer = true, .arch = "llama", .progress = progress});
+  const auto model =
+      Model::load(dir / "model.gguf", {.threads = 2, .need_tokenizer = true, .arch = "llama", .progress = progress});
   EXPECT_EQ(model->name, "tiny");
   EXPECT_EQ(model->format, "f32");
   EXPECT_EQ(model->config.vocab, 300);

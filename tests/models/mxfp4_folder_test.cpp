@@ -23,13 +23,15 @@ std::vector<float> values(const Model& model, std::string_view name, int expert)
   const Tensor tensor = model.weights.expert(name, 1, expert);
   const QuantFormat& format = *tensor.desc.format;
   std::vector<float> out(static_cast<size_t>(tensor.desc.shape.elements()));
-  format.dequantize(format, tensor.data, tensor.desc.shape[0], tensor.desc.shape[1], 0, tensor.desc.shape[0], out.data());
+  format.dequantize(format, tensor.data, tensor.desc.shape[0], tensor.desc.shape[1], 0, tensor.desc.shape[0],
+                    out.data());
   return out;
 }
 
 TEST(Mxfp4Folder, HoldsTheValuesOfTransformersIn4Bits) {
   const auto model = test::load_model(folder);
-  const auto gate_up = test::read_npy<float>(folder + "/gate_up.npy"), down = test::read_npy<float>(folder + "/down.npy");
+  const auto gate_up = test::read_npy<float>(folder + "/gate_up.npy"),
+             down = test::read_npy<float>(folder + "/down.npy");
   EXPECT_EQ(model->weights.expert("gate_experts", 1, 0).desc.format, &quant::find_format("fp4_g32_bf16"));
   const int64_t experts = gate_up.shape[0], width = gate_up.shape[1], ffn = gate_up.shape[2] / 2;
   for (int64_t e = 0; e < experts; ++e) {
@@ -52,7 +54,8 @@ TEST(Mxfp4Folder, HoldsTheValuesOfTransformersIn4Bits) {
 double relative_error(const Model& model) {
   const auto tokens = test::read_npy<int32_t>(folder + "/tokens.npy").data;
   const auto want = test::read_npy<float>(folder + "/logits.npy").data;
-  Engine engine(std::shared_ptr<const Model>(&model, [](const Model*) {}), {.threads = 1, .context = 96, .cache = DType::f32});
+  Engine engine(std::shared_ptr<const Model>(&model, [](const Model*) {}),
+                {.threads = 1, .context = 96, .cache = DType::f32});
   std::vector<Row> rows;
   for (size_t i = 0; i < tokens.size(); ++i) rows.push_back({tokens[i], static_cast<int32_t>(i), 0, true});
   const std::span<const float> got = engine.run(rows);
@@ -65,8 +68,8 @@ double relative_error(const Model& model) {
 }
 
 TEST(Mxfp4Folder, LogitsAreThoseOfTransformersButForTheActivations) {
-  // 8 bits are kept of what experts read: rounding is off by 1 / 127 / sqrt(12) of a row's maximum, here of about 3 times its
-  // root mean square, in each of four matmuls on the way, some of it amplified by norms
+  // 8 bits are kept of what experts read: rounding is off by 1 / 127 / sqrt(12) of a row's maximum, here of about 3
+  // times its root mean square, in each of four matmuls on the way, some of it amplified by norms
   EXPECT_LT(relative_error(*test::load_model(folder)), 4 * 3 / 127.0 / std::sqrt(12.0));
 }
 
@@ -75,7 +78,8 @@ TEST(Mxfp4Folder, RefusesBlocksWithoutScales) {
   const std::string copy = dir / "model";
   std::filesystem::copy(folder, copy);
   std::string bytes = test::read_file(copy + "/model.safetensors");
-  for (size_t at = 0; (at = bytes.find("1.mlp.experts.down_proj_scales", at)) != std::string::npos; ++at) bytes[at + 24] = 'S';
+  for (size_t at = 0; (at = bytes.find("1.mlp.experts.down_proj_scales", at)) != std::string::npos; ++at)
+    bytes[at + 24] = 'S';
   test::write_file(copy + "/model.safetensors", bytes);
   try {
     test::load_model(copy);

@@ -32,7 +32,8 @@ std::vector<std::byte> random_bytes(size_t count, unsigned seed) {
 }
 
 void write_file(const fs::path& path, std::span<const std::byte> bytes) {
-  std::ofstream(path, std::ios::binary).write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+  std::ofstream(path, std::ios::binary)
+      .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
 }
 
 fs::path only_copy(const std::string& folder) {
@@ -129,7 +130,8 @@ TEST(PackedCache, WritersAtOnceLeaveOneWholeCopy) {
   ASSERT_TRUE(f.cache.store("key", "", f.tensors));
   EXPECT_TRUE(f.finds("key"));
   only_copy(f.cache.folder());
-  for (const auto& file : fs::directory_iterator(f.cache.folder())) EXPECT_EQ(file.path().extension(), ".packed") << file.path();
+  for (const auto& file : fs::directory_iterator(f.cache.folder()))
+    EXPECT_EQ(file.path().extension(), ".packed") << file.path();
 }
 
 TEST(PackedCache, ClearLeavesWhatIsBeingWritten) {

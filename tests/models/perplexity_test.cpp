@@ -43,7 +43,8 @@ TEST(Perplexity, OfGuessingBlindlyIsTheVocabulary) {
   Engine engine(blind(), {.threads = 1});
   const std::vector<int32_t> tokens = some_tokens(100);
   int calls = 0;
-  const PerplexityResult result = perplexity(engine, tokens, 16, 4, [&](int chunk, double) { EXPECT_EQ(chunk, ++calls); });
+  const PerplexityResult result =
+      perplexity(engine, tokens, 16, 4, [&](int chunk, double) { EXPECT_EQ(chunk, ++calls); });
   EXPECT_EQ(result.chunks, 4);
   EXPECT_EQ(result.scored, 4 * 7);
   EXPECT_NEAR(result.perplexity, 300, 1e-3);
@@ -137,18 +138,22 @@ TEST(MultipleChoice, ReadsBothForms) {
   EXPECT_EQ(hellaswag[0].answer, 2u);
   EXPECT_EQ(hellaswag[0].endings[3], "d");
   EXPECT_EQ(hellaswag[1].context, "A dog");
-  const auto json = read_multiple_choice("{\"question\": \"q\", \"choices\": [\"a\", \"b\", \"c\"], \"answer\": 1}\n\n", "f");
+  const auto json =
+      read_multiple_choice("{\"question\": \"q\", \"choices\": [\"a\", \"b\", \"c\"], \"answer\": 1}\n\n", "f");
   ASSERT_EQ(json.size(), 1u);
   EXPECT_EQ(json[0].endings.size(), 3u);
   EXPECT_EQ(json[0].answer, 1u);
 }
 
 TEST(MultipleChoice, RefusesWhatIsNotATask) {
-  for (const char* text : {"", "a\n1\nb\nc\nd", "a\n4\nb\nc\nd\ne", "a\n-1\nb\nc\nd\ne", "a\n1x\nb\nc\nd\ne", "a\n1\nb\n\nd\ne"})
+  for (const char* text :
+       {"", "a\n1\nb\nc\nd", "a\n4\nb\nc\nd\ne", "a\n-1\nb\nc\nd\ne", "a\n1x\nb\nc\nd\ne", "a\n1\nb\n\nd\ne"})
     EXPECT_THROW(read_hellaswag(text, "f"), Error) << text;
   for (const char* text : {"", "\n", "[]", "{}", "{\"question\": \"q\", \"choices\": [\"a\"], \"answer\": 0}",
-                           "{\"question\": \"q\", \"choices\": [\"a\", \"b\"], \"answer\": 2}", "{\"question\": 1, \"choices\": [\"a\", \"b\"], \"answer\": 0}",
-                           "{\"question\": \"q\", \"choices\": [\"a\", \"\"], \"answer\": 0}", "{\"question\": \"q\", \"choices\": [\"a\", \"b\"], \"answer\": 0.5}"})
+                           "{\"question\": \"q\", \"choices\": [\"a\", \"b\"], \"answer\": 2}",
+                           "{\"question\": 1, \"choices\": [\"a\", \"b\"], \"answer\": 0}",
+                           "{\"question\": \"q\", \"choices\": [\"a\", \"\"], \"answer\": 0}",
+                           "{\"question\": \"q\", \"choices\": [\"a\", \"b\"], \"answer\": 0.5}"})
     EXPECT_THROW(read_multiple_choice(text, "f"), Error) << text;
 }
 
@@ -162,7 +167,8 @@ TEST(MultipleChoice, ScoresAreMeansOverTheTokensOfAnEnding) {
   const std::vector<double> scores = score_endings(engine, task, 1);
   const auto& tokenizer = *engine.model().tokenizer;
   for (size_t t = 0; t < task.endings.size(); ++t) {
-    const std::vector<int32_t> text = tokenizer.encode(task.context + " " + task.endings[t]), first = tokenizer.encode("a b"), second = tokenizer.encode("a c");
+    const std::vector<int32_t> text = tokenizer.encode(task.context + " " + task.endings[t]),
+                               first = tokenizer.encode("a b"), second = tokenizer.encode("a c");
     size_t prefix = 0;
     while (first[prefix] == second[prefix]) ++prefix;
     std::vector<Row> rows;

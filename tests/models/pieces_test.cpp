@@ -64,7 +64,8 @@ std::vector<float> values_of(const WeightPart& part, const std::byte* data) {
   }
   const QuantFormat& format = part.exact_format();
   std::vector<std::byte> packed(format.bytes(format, n, k));
-  for (int64_t row = 0; row < n; row += 16) pack_part(part, data, format, row, std::min<int64_t>(16, n - row), packed.data());
+  for (int64_t row = 0; row < n; row += 16)
+    pack_part(part, data, format, row, std::min<int64_t>(16, n - row), packed.data());
   format.dequantize(format, packed.data(), n, k, 0, n, out.data());
   return out;
 }
@@ -124,7 +125,8 @@ TEST_P(PieceRows, ChooseRowsOfEveryType) {
     const Source source(type, {test.source_rows, k});
     const WeightPart part{&source.tensor, make_slice(source.tensor.shape, test.pieces, 0, config(), "t")};
     std::vector<float> want;
-    for (int64_t row : test.rows) want.insert(want.end(), source.values.begin() + row * k, source.values.begin() + (row + 1) * k);
+    for (int64_t row : test.rows)
+      want.insert(want.end(), source.values.begin() + row * k, source.values.begin() + (row + 1) * k);
     EXPECT_EQ(values_of(part, source.bytes.data()), want) << type;
   }
 }
@@ -194,7 +196,8 @@ TEST(Pieces, ExpertsCanBeTransposedAndHaveBiases) {
 }
 
 /// `source` has groups of 2 rows of k and 8 of v, one for each of 6 heads.
-void expect_latent_matrices(const StoredTensor& tensor, const std::vector<std::byte>& bytes, const std::vector<float>& values, int64_t width) {
+void expect_latent_matrices(const StoredTensor& tensor, const std::vector<std::byte>& bytes,
+                            const std::vector<float>& values, int64_t width) {
   ASSERT_EQ(slice_count(tensor.shape, "latent_k", config(), "t"), 6);
   ASSERT_EQ(slice_count(tensor.shape, "latent_v", config(), "t"), 6);
   for (int64_t head = 0; head < 6; ++head) {
@@ -208,7 +211,8 @@ void expect_latent_matrices(const StoredTensor& tensor, const std::vector<std::b
       for (int64_t row = 0; row < 2; ++row) turned.push_back(group[row * width + column]);
     EXPECT_EQ(k.slice.shape(), (Shape{width, 2}));
     EXPECT_EQ(values_of(k, bytes.data()), turned) << tensor.type_name() << ", head " << head;
-    EXPECT_EQ(values_of(v, bytes.data()), std::vector<float>(group + 2 * width, group + 10 * width)) << tensor.type_name() << ", head " << head;
+    EXPECT_EQ(values_of(v, bytes.data()), std::vector<float>(group + 2 * width, group + 10 * width))
+        << tensor.type_name() << ", head " << head;
   }
 }
 
@@ -224,7 +228,9 @@ TEST(Pieces, LatentKeysAndValuesAreMatricesOfHeadsWhateverTheType) {
   CodedMatrix coded;
   coded.n = 60, coded.k = width;
   coded.format = &quant::find_format("f32");
-  coded.floats = [&](int64_t row, int64_t rows, float* out) { std::copy_n(plain.values.begin() + row * width, rows * width, out); };
+  coded.floats = [&](int64_t row, int64_t rows, float* out) {
+    std::copy_n(plain.values.begin() + row * width, rows * width, out);
+  };
   tensor.coded = std::make_shared<CodedMatrix>(coded);
   expect_latent_matrices(tensor, {}, plain.values, width);
 }
@@ -241,7 +247,8 @@ TEST(Pieces, UnitHeadDividesRowsByTheirLengthIfTheConfigurationSaysSo) {
       double squares = 0;
       for (int64_t i = row * k; i < (row + 1) * k; ++i) squares += double{source.values[i]} * source.values[i];
       for (int64_t i = row * k; i < (row + 1) * k; ++i)
-        EXPECT_FLOAT_EQ(got[i], unit ? static_cast<float>(source.values[i] / std::sqrt(squares)) : source.values[i]) << row;
+        EXPECT_FLOAT_EQ(got[i], unit ? static_cast<float>(source.values[i] / std::sqrt(squares)) : source.values[i])
+            << row;
     }
   }
 }
@@ -271,7 +278,8 @@ TEST(Pieces, RefuseWhatDoesNotFit) {
   refused({60}, "latent_v", {"'latent_v'", "(60)"});
   refused({6, 8}, "rope", {"'rope'", "6"});
   const Source quantised("q4_0", {64, 32});
-  EXPECT_THROW(check_part({&quantised.tensor, make_slice(quantised.tensor.shape, "transpose", 0, config(), "t")}, "t"), Error);
+  EXPECT_THROW(check_part({&quantised.tensor, make_slice(quantised.tensor.shape, "transpose", 0, config(), "t")}, "t"),
+               Error);
 }
 
 TEST(Pieces, RowMakesAMatrixOfAVector) {

@@ -83,7 +83,8 @@ TEST(QuantizeFile, CalibratesOnAText) {
     EXPECT_EQ(found->second->feedback.size(), down ? 0u : 32u * 32u) << "only of inputs small enough";
     for (float square : found->second->squares) EXPECT_GE(square, 0);
   }
-  EXPECT_EQ(calibration.find("blk.0.q.weight")->second, calibration.find("blk.0.k.weight")->second) << "they read the same";
+  EXPECT_EQ(calibration.find("blk.0.q.weight")->second, calibration.find("blk.0.k.weight")->second)
+      << "they read the same";
   EXPECT_THROW(calibrate(model, std::vector<int32_t>(31, 5), options), Error);
 }
 
@@ -101,7 +102,8 @@ TEST(QuantizeFile, RulesChooseByName) {
   EXPECT_FALSE(parse_type_rule("blk.?.ffn_down=q6_k").matches("blk.11.ffn_down.weight"));
   EXPECT_FALSE(parse_type_rule("ffn_down=q6_k").matches("blk.1.ffn_down.weight"));
   EXPECT_EQ(parse_type_rule("*=keep").type, nullptr);
-  for (const char* bad : {"", "=q4_0", "blk.*", "blk.*=", "blk.*=q4_9", "*****=q4_0"}) EXPECT_THROW(parse_type_rule(bad), Error) << bad;
+  for (const char* bad : {"", "=q4_0", "blk.*", "blk.*=", "blk.*=q4_9", "*****=q4_0"})
+    EXPECT_THROW(parse_type_rule(bad), Error) << bad;
 
   QuantizeOptions options;
   options.matrices = &find_quantize_type("q4_k");
@@ -113,7 +115,8 @@ TEST(QuantizeFile, RulesChooseByName) {
     const bool wide = t.shape[-1] % 256 == 0;
     std::string_view expected = t.from->name;
     if (t.name == "blk.0.ffn_down.weight") expected = wide ? "q6_k" : "q8_0";
-    else if (t.matrix && t.name.find("ffn_") == std::string::npos) expected = !t.name.starts_with("blk.") ? "q8_0" : wide ? "q4_k" : "q5_0";
+    else if (t.matrix && t.name.find("ffn_") == std::string::npos)
+      expected = !t.name.starts_with("blk.") ? "q8_0" : wide ? "q4_k" : "q5_0";
     EXPECT_EQ(t.to->name, expected) << t.name;
     EXPECT_EQ(t.bytes_in, before.tensor(t.name)->bytes);
     EXPECT_EQ(t.bytes_out, static_cast<uint64_t>(t.shape.elements() / t.to->block_elements) * t.to->block_bytes);
@@ -145,7 +148,12 @@ void expect_same(const Gguf& a, const Gguf& b) {
 TEST(QuantizeFile, CopiesEveryKeyAndByteAndSplitsAndMerges) {
   const test::TempDir dir;
   test::GgufWriter writer = test::tiny_llama();
-  writer.u8("odd.u8", 200).i64("odd.i64", -5).f64("odd.f64", 0.1).boolean("odd.bool", true).u32("general.alignment", 64).u32("general.file_type", 7);
+  writer.u8("odd.u8", 200)
+      .i64("odd.i64", -5)
+      .f64("odd.f64", 0.1)
+      .boolean("odd.bool", true)
+      .u32("general.alignment", 64)
+      .u32("general.file_type", 7);
   writer.tensor("numbers", {2, 3}, 24, "abcdef");
   writer.save(dir / "in.gguf");
   quantize_file(dir / "in.gguf", dir / "out.gguf", {});

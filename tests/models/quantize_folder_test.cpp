@@ -48,7 +48,8 @@ class QuantizeFolder : public testing::Test {
     const Checkpoint checkpoint = Checkpoint::open(golden);
     std::vector<SafetensorsOutput> outputs;
     for (const StoredTensor& tensor : checkpoint.tensors())
-      outputs.push_back({tensor.name, "F32", tensor.shape, static_cast<uint64_t>(tensor.shape.elements()) * 4, outputs.size()});
+      outputs.push_back(
+          {tensor.name, "F32", tensor.shape, static_cast<uint64_t>(tensor.shape.elements()) * 4, outputs.size()});
     SafetensorsWriter writer(source, outputs, 0);
     for (size_t i = 0; i < outputs.size(); ++i) {
       const StoredTensor& tensor = checkpoint.tensors()[i];
@@ -105,7 +106,8 @@ TEST_F(QuantizeFolder, IsReadBackWithinHalfAStep) {
     const Checkpoint out = Checkpoint::open(dir / "out");
     ASSERT_NE(out.tensor(module)->coded, nullptr) << spec;
     EXPECT_LT(error_of(values_of(out, module), want), bound) << spec;
-    EXPECT_NEAR(std::sqrt(report.squared_error / report.squares), error_of(values_of(out, module), want), bound) << spec;
+    EXPECT_NEAR(std::sqrt(report.squared_error / report.squares), error_of(values_of(out, module), want), bound)
+        << spec;
     const FolderReport plan = plan_folder(source, {.matrices = folder_layout(spec), .rules = {}});
     EXPECT_EQ(plan.quantised, report.quantised) << spec;
     uint64_t bytes = 0;
@@ -127,8 +129,13 @@ TEST_F(QuantizeFolder, GivesTheLogitsOfAGgufFileOfTheSameCodes) {
 }
 
 TEST_F(QuantizeFolder, SplitsAndMixesTypes) {
-  const FolderOptions options{.matrices = folder_layout("int4:g32"), .rules = {{"*.down_proj", std::nullopt}, {"*.v_proj", folder_layout("int8:row")}, {"lm_head", folder_layout("fp8_e4m3")}},
-                              .search = false, .threads = 1, .split_bytes = 20000};
+  const FolderOptions options{.matrices = folder_layout("int4:g32"),
+                              .rules = {{"*.down_proj", std::nullopt},
+                                        {"*.v_proj", folder_layout("int8:row")},
+                                        {"lm_head", folder_layout("fp8_e4m3")}},
+                              .search = false,
+                              .threads = 1,
+                              .split_bytes = 20000};
   const FolderReport report = quantize_folder(source, dir / "out", options);
   EXPECT_GT(report.kept, 0);
   EXPECT_TRUE(fs::exists(dir / "out/model.safetensors.index.json"));

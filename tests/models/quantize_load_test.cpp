@@ -109,7 +109,8 @@ TEST(QuantizeLoad, PiecesAreRoundedLikeWholeTensors) {
         const std::string what = std::string(name) + " " + std::string(weight.name) + " " + std::to_string(layer);
         const int experts = exact->weights.experts(weight.name, layer);
         for (int e = 0; e < experts; ++e)
-          expect_rounded(exact->weights.expert(weight.name, layer, e), eight->weights.expert(weight.name, layer, e), what);
+          expect_rounded(exact->weights.expert(weight.name, layer, e), eight->weights.expert(weight.name, layer, e),
+                         what);
         if (experts == 0) expect_rounded(*from, *to, what);
         rounded += to->desc.dtype == DType::packed && to->desc.format->layout.bits == 8;
       }

@@ -42,7 +42,9 @@ std::vector<float> packed_values(const StoredTensor& tensor) {
   format.dequantize(format, packed.data(), coded.n, coded.k, 0, coded.n, values.data());
   if (coded.order.empty()) return values;
   for (int64_t i = 0; i < coded.n; ++i)
-    for (int64_t j = 0; j < coded.k; ++j) sorted[static_cast<size_t>(i * coded.k + coded.order[static_cast<size_t>(j)])] = values[static_cast<size_t>(i * coded.k + j)];
+    for (int64_t j = 0; j < coded.k; ++j)
+      sorted[static_cast<size_t>(i * coded.k + coded.order[static_cast<size_t>(j)])] =
+          values[static_cast<size_t>(i * coded.k + j)];
   return sorted;
 }
 
@@ -87,7 +89,8 @@ TEST_P(Quantized, LogitsAreThoseOfTheDequantisedModel) {
   bool bytes = false;
   const Checkpoint checkpoint = Checkpoint::open(folder);
   for (const StoredTensor& tensor : checkpoint.tensors())
-    bytes = bytes || (tensor.coded != nullptr && !float_weights(tensor.coded->format->layout) && tensor.coded->format->layout.bits < 7);
+    bytes = bytes || (tensor.coded != nullptr && !float_weights(tensor.coded->format->layout) &&
+                      tensor.coded->format->layout.bits < 7);
   EXPECT_LE(std::sqrt(apart / all), bytes ? 2e-2 : 1e-4);
 }
 

@@ -19,7 +19,8 @@ std::string file_of(const std::string& header, size_t data_bytes) {
   return raw(uint64_t{header.size()}) + header + std::string(data_bytes, '\1');
 }
 
-std::string entry(const std::string& name, const std::string& type, const std::string& shape, const std::string& offsets) {
+std::string entry(const std::string& name, const std::string& type, const std::string& shape,
+                  const std::string& offsets) {
   return message("\"", name, R"(":{"dtype":")", type, R"(","shape":)", shape, R"(,"data_offsets":)", offsets, "}");
 }
 
@@ -35,9 +36,10 @@ TEST(Safetensors, TensorsOfEveryTypeInTheOrderOfTheirNames) {
     const char *stored, *ours;
     size_t bytes;
   };
-  const Type types[] = {{"F64", "f64", 8}, {"F32", "f32", 4},  {"F16", "f16", 2},         {"BF16", "bf16", 2},       {"I8", "i8", 1},
-                        {"U8", "u8", 1},   {"I16", "i16", 2},  {"I32", "i32", 4},         {"I64", "i64", 8},         {"BOOL", "bool", 1},
-                        {"U16", "u16", 2}, {"U32", "u32", 4},  {"F8_E4M3", "f8_e4m3", 1}, {"F8_E5M2", "f8_e5m2", 1}, {"U64", "u64", 8}};
+  const Type types[] = {{"F64", "f64", 8},         {"F32", "f32", 4},         {"F16", "f16", 2}, {"BF16", "bf16", 2},
+                        {"I8", "i8", 1},           {"U8", "u8", 1},           {"I16", "i16", 2}, {"I32", "i32", 4},
+                        {"I64", "i64", 8},         {"BOOL", "bool", 1},       {"U16", "u16", 2}, {"U32", "u32", 4},
+                        {"F8_E4M3", "f8_e4m3", 1}, {"F8_E5M2", "f8_e5m2", 1}, {"U64", "u64", 8}};
   std::string header = R"({"__metadata__":{"format":"pt"})";
   size_t at = 0;
   for (const Type& type : types) {
@@ -56,7 +58,8 @@ TEST(Safetensors, TensorsOfEveryTypeInTheOrderOfTheirNames) {
 }
 
 TEST(Safetensors, EmptyTensorsScalarsAndManyDimensions) {
-  const std::string header = std::string("{") + entry("scalar", "F32", "[]", "[0,4]") + std::string(",") + entry("none", "F32", "[2,0,3]", "[4,4]") + "," +
+  const std::string header = std::string("{") + entry("scalar", "F32", "[]", "[0,4]") + std::string(",") +
+                             entry("none", "F32", "[2,0,3]", "[4,4]") + "," +
                              entry("deep", "I8", "[2,1,2,1,3]", "[4,16]") + R"(,"__metadata__":null})";
   const std::vector<StoredTensor> tensors = read(file_of(header, 16));
   ASSERT_EQ(tensors.size(), 3u);
@@ -76,7 +79,9 @@ std::vector<Broken> broken() {
   const auto one = [](const std::string& type, const std::string& shape, const std::string& offsets, size_t data) {
     return file_of(std::string("{") + entry("x", type, shape, offsets) + "}", data);
   };
-  const auto fields = [](const std::string& text, size_t data) { return file_of(message(R"({"x":{)", text, "}}"), data); };
+  const auto fields = [](const std::string& text, size_t data) {
+    return file_of(message(R"({"x":{)", text, "}}"), data);
+  };
   const std::string a = entry("a", "F32", "[2]", "[0,8]");
   std::string nested;
   for (int i = 0; i < 100000; ++i) nested += "[";
@@ -95,10 +100,16 @@ std::vector<Broken> broken() {
       {"Nested", file_of(message("{\"x\":", nested), 0), {"x"}},
       {"NestedShape", one("F32", "[[2]]", "[0,8]", 8), {"x"}},
       {"NestedObject", fields(R"("dtype":{"dtype":{}})", 0), {"x", "dtype"}},
-      {"TwiceTheSameName", file_of(std::string("{") + a + std::string(",") + entry("a", "F32", "[2]", "[8,16]") + "}", 16), {"'a'", "twice"}},
+      {"TwiceTheSameName",
+       file_of(std::string("{") + a + std::string(",") + entry("a", "F32", "[2]", "[8,16]") + "}", 16),
+       {"'a'", "twice"}},
       {"TwiceTheMetadata", file_of(R"({"__metadata__":{},"__metadata__":{}})", 0), {"__metadata__", "twice"}},
-      {"TwiceTheType", fields(R"("dtype":"F32","dtype":"F16","shape":[2],"data_offsets":[0,8])", 8), {"'x'", "dtype", "twice"}},
-      {"TwiceTheShape", fields(R"("dtype":"F32","shape":[2],"shape":[2],"data_offsets":[0,8])", 8), {"'x'", "shape", "twice"}},
+      {"TwiceTheType",
+       fields(R"("dtype":"F32","dtype":"F16","shape":[2],"data_offsets":[0,8])", 8),
+       {"'x'", "dtype", "twice"}},
+      {"TwiceTheShape",
+       fields(R"("dtype":"F32","shape":[2],"shape":[2],"data_offsets":[0,8])", 8),
+       {"'x'", "shape", "twice"}},
       {"NoType", fields(R"("shape":[2],"data_offsets":[0,8])", 8), {"'x'", "dtype", "missing"}},
       {"NoShape", fields(R"("dtype":"F32","data_offsets":[0,8])", 8), {"'x'", "shape", "missing"}},
       {"NoOffsets", fields(R"("dtype":"F32","shape":[2])", 8), {"'x'", "data_offsets", "missing"}},
@@ -110,8 +121,12 @@ std::vector<Broken> broken() {
       {"EndBeforeBegin", one("F32", "[2]", "[8,0]", 8), {"'x'", "8", "0"}},
       {"BeyondTheData", one("F32", "[4]", "[0,16]", 8), {"'x'", "16", "8"}},
       {"OffsetsWrap", one("F32", "[2]", "[18446744073709551612,4]", 8), {"'x'"}},
-      {"Overlap", file_of(std::string("{") + a + std::string(",") + entry("b", "F32", "[2]", "[4,12]") + "}", 12), {"'b'", "overlap"}},
-      {"Hole", file_of(std::string("{") + a + std::string(",") + entry("b", "F32", "[1]", "[12,16]") + "}", 16), {"'b'", "hole"}},
+      {"Overlap",
+       file_of(std::string("{") + a + std::string(",") + entry("b", "F32", "[2]", "[4,12]") + "}", 12),
+       {"'b'", "overlap"}},
+      {"Hole",
+       file_of(std::string("{") + a + std::string(",") + entry("b", "F32", "[1]", "[12,16]") + "}", 16),
+       {"'b'", "hole"}},
       {"HoleAtTheBegin", one("F32", "[1]", "[4,8]", 8), {"'x'", "hole"}},
       {"TailUncovered", file_of(std::string("{") + a + "}", 9), {"1 bytes"}},
       {"ShapeDoesNotFit", one("F32", "[3]", "[0,8]", 8), {"'x'", "12", "8"}},
@@ -121,7 +136,9 @@ std::vector<Broken> broken() {
       {"ShapeFraction", one("F32", "[2.0]", "[0,8]", 8), {"'x'", "shape"}},
       {"ShapeHuge", one("F32", "[1e300]", "[0,8]", 8), {"'x'", "shape"}},
       {"ShapeText", one("F32", "[\"2\"]", "[0,8]", 8), {"'x'", "shape"}},
-      {"ShapeLong", one("F32", "[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,2]", "[0,8]", 8), {"'x'", "32"}},
+      {"ShapeLong",
+       one("F32", "[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,2]", "[0,8]", 8),
+       {"'x'", "32"}},
       {"TypeUnknown", one("F4", "[4]", "[0,2]", 2), {"'x'", "F4"}},
       {"TypeNumber", fields(R"("dtype":7,"shape":[2],"data_offsets":[0,8])", 8), {"'x'", "dtype"}},
   };
@@ -137,14 +154,18 @@ TEST_P(BrokenSafetensors, IsRefusedNamingThePlace) {
     const std::string what = error.what();
     EXPECT_NE(what.find("m.safetensors"), std::string::npos) << what;
     EXPECT_LT(what.size(), 600u);
-    for (const std::string& text : GetParam().mentions) EXPECT_NE(what.find(text), std::string::npos) << what << "\nlacks " << text;
+    for (const std::string& text : GetParam().mentions)
+      EXPECT_NE(what.find(text), std::string::npos) << what << "\nlacks " << text;
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, BrokenSafetensors, testing::ValuesIn(broken()), [](const auto& test) { return test.param.name; });
+INSTANTIATE_TEST_SUITE_P(All, BrokenSafetensors, testing::ValuesIn(broken()),
+                         [](const auto& test) { return test.param.name; });
 
 TEST(Safetensors, EveryCutIsRefused) {
-  const std::string whole = file_of(std::string("{") + entry("a", "F32", "[2]", "[0,8]") + std::string(",") + entry("b", "BF16", "[3]", "[8,14]") + "}", 14);
+  const std::string whole = file_of(std::string("{") + entry("a", "F32", "[2]", "[0,8]") + std::string(",") +
+                                        entry("b", "BF16", "[3]", "[8,14]") + "}",
+                                    14);
   ASSERT_EQ(read(whole).size(), 2u);
   for (size_t size = 0; size < whole.size(); ++size) EXPECT_THROW(read(whole.substr(0, size)), Error) << size;
 }

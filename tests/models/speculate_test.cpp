@@ -25,9 +25,11 @@ TEST(Speculator, DraftsWhatFollowedTheLongestMatchTheLatestOfEquals) {
   StepCosts costs;
   Speculator speculator(3, costs);
   accept(speculator, {1, 2, 3, 70, 71, 9, 2, 3, 80, 9, 2, 3, 81, 5, 5, 5});
-  EXPECT_EQ(drafted(speculator, 10), (std::vector<int32_t>{5, 5, 5})) << "a match that reaches the end goes on with itself";
+  EXPECT_EQ(drafted(speculator, 10), (std::vector<int32_t>{5, 5, 5}))
+      << "a match that reaches the end goes on with itself";
   accept(speculator, {1, 2, 3});
-  EXPECT_EQ(drafted(speculator, 10), (std::vector<int32_t>{70, 71, 9})) << "three tokens match, though two matched later";
+  EXPECT_EQ(drafted(speculator, 10), (std::vector<int32_t>{70, 71, 9}))
+      << "three tokens match, though two matched later";
   EXPECT_EQ(drafted(speculator, 2), (std::vector<int32_t>{70, 71}));
   EXPECT_TRUE(drafted(speculator, 0).empty());
   accept(speculator, {44, 9, 2, 3});
@@ -116,7 +118,8 @@ TEST(Speculation, ChangesNoTokenWhateverTheSampling) {
       EXPECT_EQ(plain.accepted, 0);
       for (const int tokens : {1, 4, Speculator::max_draft, Speculator::automatic}) {
         const Said drafted = say(prompt, options, tokens, tokens == 4 ? 2 : 1);
-        ASSERT_EQ(drafted.tokens, plain.tokens) << "prompt " << which << ", sampling " << sampling << ", drafts of " << tokens;
+        ASSERT_EQ(drafted.tokens, plain.tokens)
+            << "prompt " << which << ", sampling " << sampling << ", drafts of " << tokens;
         ASSERT_EQ(drafted.kept, plain.kept);
         ASSERT_EQ(drafted.reason, plain.reason);
         accepted += drafted.accepted;

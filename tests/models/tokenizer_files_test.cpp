@@ -215,7 +215,8 @@ TEST(Regex, FollowsTheSyntaxOfTheFiles) {
   RegexScan scan;
   const auto first = [&](const char* pattern, std::string_view text) {
     RegexScan::Match match{};
-    return scan.find(Regex(pattern), text, 0, match) ? std::string(text.substr(match.begin, match.end - match.begin)) : "-";
+    return scan.find(Regex(pattern), text, 0, match) ? std::string(text.substr(match.begin, match.end - match.begin))
+                                                     : "-";
   };
   EXPECT_EQ(first("[a-z&&[^aeiou]]+", "aeixyz"), "xyz");
   EXPECT_EQ(first("\\p{N}{1,3}+", "1234567"), "1234567");
@@ -226,7 +227,8 @@ TEST(Regex, FollowsTheSyntaxOfTheFiles) {
   EXPECT_EQ(first("\\s", "\xE1\xA0\x8E"), "-");
   EXPECT_EQ(first("(?i:LL)", "ll"), "ll");
   EXPECT_EQ(first("[]a]", "]"), "]");
-  for (const char* bad : {"[", "(", "a\\", "[[:alpha", "\\p{Nonsense}", "\\C", "(?<=a\\K)"}) EXPECT_THROW(Regex{bad}, Error) << bad;
+  for (const char* bad : {"[", "(", "a\\", "[[:alpha", "\\p{Nonsense}", "\\C", "(?<=a\\K)"})
+    EXPECT_THROW(Regex{bad}, Error) << bad;
 }
 
 TEST(Unicode, NormalFormsComposeDecomposeAndSort) {

@@ -95,9 +95,11 @@ TEST(TokenizerGoldens, StreamedPiecesAreTheDecodedText) {
     const auto first = tokenizer->encode("a ", {.add_bos = false});
     for (const auto& text : goldens().at("texts")) {
       std::vector<int32_t> ids = first;
-      for (int32_t id : tokenizer->encode(text.get<std::string>(), {.add_bos = false, .parse_special = false})) ids.push_back(id);
+      for (int32_t id : tokenizer->encode(text.get<std::string>(), {.add_bos = false, .parse_special = false}))
+        ids.push_back(id);
       Utf8Stream whole, stream;
-      std::string want = whole.push(tokenizer->decode(ids)), got = stream.push(tokenizer->decode(std::span(ids).first(1)));
+      std::string want = whole.push(tokenizer->decode(ids)),
+                  got = stream.push(tokenizer->decode(std::span(ids).first(1)));
       for (size_t i = 1; i < ids.size(); ++i) got += stream.push(tokenizer->piece(ids[i]));
       want += whole.flush();
       got += stream.flush();

@@ -34,7 +34,8 @@ GgufWriter without(GgufWriter writer, std::string_view key) {
 
 TEST(TokenizerMalformed, KindsAndKeysMustBeThere) {
   expect_error(without(spm(), "tokenizer.ggml.model"), {"tokenizer.ggml.model", "missing"});
-  expect_error(without(spm(), "tokenizer.ggml.model").str("tokenizer.ggml.model", "plamo2"), {"'plamo2'", "llama", "gpt2"});
+  expect_error(without(spm(), "tokenizer.ggml.model").str("tokenizer.ggml.model", "plamo2"),
+               {"'plamo2'", "llama", "gpt2"});
   expect_error(without(spm(), "tokenizer.ggml.model").u32("tokenizer.ggml.model", 1),
                {"tokenizer.ggml.model", "a string"});
   expect_error(without(spm(), "tokenizer.ggml.tokens"), {"tokenizer.ggml.tokens", "missing"});
@@ -160,7 +161,8 @@ std::string charsmap(const std::string& replacements, uint32_t value = 0, uint32
   std::vector<uint32_t> units(98);
   units['a'] = 'a' | 1u << 8 | step << 10;
   units['a' ^ 1] = 1u << 31 | value;
-  return test::raw(static_cast<uint32_t>(units.size() * 4)) + std::string(reinterpret_cast<const char*>(units.data()), units.size() * 4) + replacements;
+  return test::raw(static_cast<uint32_t>(units.size() * 4)) +
+         std::string(reinterpret_cast<const char*>(units.data()), units.size() * 4) + replacements;
 }
 
 TEST(TokenizerMalformed, CharacterMapsMustHoldTheirTries) {
@@ -174,7 +176,8 @@ TEST(TokenizerMalformed, CharacterMapsMustHoldTheirTries) {
   expect_error(unigram(charsmap(std::string(2000, 'b'))), {key, "2000 bytes", "at most 1024"});
   expect_error(without(unigram(""), key).str(key, "text"), {key, "an array of u8"});
   // what points out of the trie or of the replacements is no rule
-  for (const std::string& odd : {charsmap("bc", 2), charsmap("bc", 0x7fffffff), charsmap("bc", 0, 1 << 20), charsmap("", 0)})
+  for (const std::string& odd :
+       {charsmap("bc", 2), charsmap("bc", 0x7fffffff), charsmap("bc", 0, 1 << 20), charsmap("", 0)})
     EXPECT_EQ(load(unigram(odd))->encode("a", {.add_bos = false}), plain->encode("a", {.add_bos = false}));
 }
 

@@ -315,7 +315,9 @@ TEST(TokenizerSpecial, PlainRangesHoldNoControlTokens) {
   EXPECT_EQ(found("<end><end>", {}), (Ids{longer}));
   EXPECT_EQ(found("<end><end>", {{5, 10}}), (Ids{end})) << "the longest that stays outside";
   EXPECT_EQ(found("<end>a<own>", {{0, 11}}), (Ids{own})) << "user-defined tokens are ordinary text";
-  EXPECT_EQ(t->decode(t->encode("<end>a", {.add_bos = true, .parse_special = true, .plain = std::vector<TextRange>{{0, 6}}})), "<end>a");
+  EXPECT_EQ(
+      t->decode(t->encode("<end>a", {.add_bos = true, .parse_special = true, .plain = std::vector<TextRange>{{0, 6}}})),
+      "<end>a");
 }
 
 TEST(TokenizerSpecial, BosAndEosFollowTheFileAndTheKind) {

@@ -59,7 +59,8 @@ void expect_experts(const Weights& weights) {
   ASSERT_EQ(all->desc.shape, (Shape{experts * padded, width}));
   const std::vector<float> stack = values(*all);
   for (int e = 0; e < experts; ++e) {
-    const std::vector<float> want = numbers(n * width, 1000.0f * static_cast<float>(e)), got = values(weights.expert("up", 0, e));
+    const std::vector<float> want = numbers(n * width, 1000.0f * static_cast<float>(e)),
+                             got = values(weights.expert("up", 0, e));
     EXPECT_EQ(got, want) << "expert " << e;
     EXPECT_TRUE(std::equal(want.begin(), want.end(), stack.begin() + e * padded * width)) << "expert " << e;
     EXPECT_EQ(stack[static_cast<size_t>((e * padded + n) * width)], 0.0f) << "between the experts";
@@ -105,7 +106,8 @@ TEST(Weights, OneTensorIsSeveralWeights) {
   w.str("general.architecture", "test");
   const std::vector<float> all = numbers(3 * width * width, 0), bias = numbers(3 * width, 0);
   w.tensor("h.0.attn.weight", {3 * width, width}, all).tensor("h.0.attn.bias", {3 * width}, bias);
-  const Weights weights = load(w, arch({{"q", "blk.{}.q|h.{}.attn#q"}, {"k", "blk.{}.k|h.{}.attn#k"}, {"v", "?h.{}.attn#v"}}));
+  const Weights weights =
+      load(w, arch({{"q", "blk.{}.q|h.{}.attn#q"}, {"k", "blk.{}.k|h.{}.attn#k"}, {"v", "?h.{}.attn#v"}}));
   int64_t part = 0;
   for (const char* name : {"q", "k", "v"}) {
     ASSERT_NE(weights.find(name, 0), nullptr) << name;
@@ -119,7 +121,9 @@ TEST(Weights, OneTensorIsSeveralWeights) {
 TEST(Weights, WholeNamesHaveNoSuffix) {
   GgufWriter w;
   w.str("general.architecture", "test");
-  w.tensor("h.0.sinks", {4}, numbers(4, 7)).tensor("h.0.down", {n, width}, numbers(n * width, 1)).tensor("h.0.down_bias", {n}, numbers(n, 3));
+  w.tensor("h.0.sinks", {4}, numbers(4, 7))
+      .tensor("h.0.down", {n, width}, numbers(n * width, 1))
+      .tensor("h.0.down_bias", {n}, numbers(n, 3));
   const Weights weights = load(w, arch({{"sinks", "blk.{}.sinks|=h.{}.sinks"}, {"down", "=h.{}.down"}}));
   EXPECT_EQ(values(*weights.find("sinks", 0)), numbers(4, 7));
   EXPECT_EQ(values(*weights.find("down", 0)), numbers(n * width, 1));

@@ -21,7 +21,8 @@ TEST(Activation, EveryWeightFormatHasItsActivations) {
     }
     const ActNeeds needs = act_needs(format->layout);
     EXPECT_TRUE(needs == act_needs_of(act_format(needs))) << format->name;
-    EXPECT_EQ(act_format(needs).name, message("act_g", needs.group, "_z", needs.offset, needs.bits == 16 ? "_i16" : "")) << format->name;
+    EXPECT_EQ(act_format(needs).name, message("act_g", needs.group, "_z", needs.offset, needs.bits == 16 ? "_i16" : ""))
+        << format->name;
   }
   EXPECT_TRUE(act_needs(find_format("q4s_g32").layout) == (ActNeeds{32, 8}));
   EXPECT_TRUE(act_needs(find_format("q8s_row").layout) == (ActNeeds{128, 128, 16}));
@@ -36,7 +37,8 @@ TEST(Activation, EveryWeightFormatHasItsActivations) {
 TEST(Activation, RowsAreWithinHalfAStepAndSumsAreExact) {
   std::mt19937 random(11);
   std::normal_distribution<float> normal;
-  for (const ActNeeds needs : {ActNeeds{16, 32}, ActNeeds{32, 8}, ActNeeds{32, 0}, ActNeeds{128, 128}, ActNeeds{16, 0, 16}, ActNeeds{128, 128, 16}}) {
+  for (const ActNeeds needs : {ActNeeds{16, 32}, ActNeeds{32, 8}, ActNeeds{32, 0}, ActNeeds{128, 128},
+                               ActNeeds{16, 0, 16}, ActNeeds{128, 128, 16}}) {
     const int64_t m = 3, k = 336;
     const ActGeometry g = act_geometry(needs, m, k);
     std::vector<float> x(static_cast<size_t>(m * k));
@@ -51,7 +53,8 @@ TEST(Activation, RowsAreWithinHalfAStepAndSumsAreExact) {
       }
       for (int64_t j = 0; j < k; ++j) {
         float scale;
-        std::memcpy(&scale, out.data() + g.scales_offset + 4 * (i * g.scales_per_row + j / std::max(needs.group, 32)), 4);
+        std::memcpy(&scale, out.data() + g.scales_offset + 4 * (i * g.scales_per_row + j / std::max(needs.group, 32)),
+                    4);
         // Half a step, and the roundings of scale, inverse and product: three of the largest value's 2^-24 at most.
         EXPECT_LE(std::fabs(static_cast<float>(q[static_cast<size_t>(j)]) * scale - x[static_cast<size_t>(i * k + j)]),
                   scale * (0.5f + static_cast<float>(needs.limit()) * 4 * 0x1p-24f));

@@ -23,7 +23,8 @@ std::vector<float> normal(size_t count, unsigned seed) {
   return result;
 }
 
-std::vector<float> there_and_back(const BlockType& type, const std::vector<float>& in, int64_t k, const InputStatistics& inputs = {}) {
+std::vector<float> there_and_back(const BlockType& type, const std::vector<float>& in, int64_t k,
+                                  const InputStatistics& inputs = {}) {
   const auto rows = static_cast<int64_t>(in.size()) / k;
   std::vector<std::byte> blocks(in.size() / static_cast<size_t>(type.block_elements) * type.block_bytes);
   fit_rows(type, in.data(), rows, k, inputs, blocks.data());
@@ -46,7 +47,9 @@ BlockCodes random_codes(const BlockType& type, std::mt19937& random) {
   BlockCodes block{};
   for (int j = 0; j < type.block_elements; ++j) block.codes[j] = static_cast<uint8_t>(random() % (1u << layout.bits));
   const auto multiplier = [&] {
-    return static_cast<int8_t>(type.multiplier_low + static_cast<int>(random() % static_cast<unsigned>(type.multiplier_high - type.multiplier_low + 1)));
+    return static_cast<int8_t>(
+        type.multiplier_low +
+        static_cast<int>(random() % static_cast<unsigned>(type.multiplier_high - type.multiplier_low + 1)));
   };
   const int groups = type.block_elements / layout.group, scales = layout.sub_groups != 0 ? 1 : groups;
   for (int g = 0; g < scales; ++g) {
@@ -116,17 +119,21 @@ TEST(NativeTypes, FloatsOfEightBitsRoundToThreeOrFourBits) {
     type.encode(in.data(), block.data());
     std::vector<float> out(in.size());
     dequantize_blocks(type, block.data(), type.block_elements, out.data());
-    const float peak = std::fabs(*std::max_element(in.begin(), in.end(), [](float a, float b) { return std::fabs(a) < std::fabs(b); }));
+    const float peak = std::fabs(
+        *std::max_element(in.begin(), in.end(), [](float a, float b) { return std::fabs(a) < std::fabs(b); }));
     // half a step of the number, or of the smallest ones, and what clamps where the scale was rounded down to bf16
     const bool e4m3 = name[1] == '4';
     for (size_t j = 0; j < in.size(); ++j)
-      EXPECT_LE(std::fabs(out[j] - in[j]), std::fabs(in[j]) / (e4m3 ? 16 : 8) + peak * (e4m3 ? 0x1p-10f / 448 : 0x1p-17f / 57344)) << name << " " << j;
+      EXPECT_LE(std::fabs(out[j] - in[j]),
+                std::fabs(in[j]) / (e4m3 ? 16 : 8) + peak * (e4m3 ? 0x1p-10f / 448 : 0x1p-17f / 57344))
+          << name << " " << j;
   }
 }
 
 double error_of(const std::vector<float>& a, const std::vector<float>& b, const std::vector<float>& weights) {
   double sum = 0;
-  for (size_t i = 0; i < a.size(); ++i) sum += double{weights[i % weights.size()]} * std::pow(double{a[i]} - double{b[i]}, 2);
+  for (size_t i = 0; i < a.size(); ++i)
+    sum += double{weights[i % weights.size()]} * std::pow(double{a[i]} - double{b[i]}, 2);
   return sum;
 }
 
@@ -190,7 +197,8 @@ TEST(Fit, FindsWhatATypeCanHold) {
     for (const float x : in) squares += double{x} * double{x};
     // a quarter of what round to nearest would leave in steps of the width; of fine steps a search finds less
     const double step = 2.0 / ((1 << type->format->layout.bits) - 1), part = type->format->layout.bits <= 6 ? 0.25 : 1;
-    EXPECT_LT(error_of(there_and_back(*type, in, type->block_elements), in, ones), part * step * step / 12 * squares) << type->name;
+    EXPECT_LT(error_of(there_and_back(*type, in, type->block_elements), in, ones), part * step * step / 12 * squares)
+        << type->name;
   }
 }
 
@@ -206,16 +214,21 @@ TEST(Fit, SparesTheWeightsThatMatter) {
 TEST(Fit, FeedbackLowersTheErrorOfTheProduct) {
   // inputs that go together: errors of one weight can be made good by others
   constexpr int64_t k = 128, samples = 1024;
-  const std::vector<float> noise = normal(static_cast<size_t>(samples * k), 3), common = normal(static_cast<size_t>(samples), 4);
+  const std::vector<float> noise = normal(static_cast<size_t>(samples * k), 3),
+                           common = normal(static_cast<size_t>(samples), 4);
   std::vector<float> x(noise.size()), moments(static_cast<size_t>(k * k));
   InputStatistics plain, fed;
   plain.squares.resize(k);
   for (int64_t s = 0; s < samples; ++s)
-    for (int64_t j = 0; j < k; ++j) x[static_cast<size_t>(s * k + j)] = 0.3f * noise[static_cast<size_t>(s * k + j)] + common[static_cast<size_t>(s)];
+    for (int64_t j = 0; j < k; ++j)
+      x[static_cast<size_t>(s * k + j)] = 0.3f * noise[static_cast<size_t>(s * k + j)] + common[static_cast<size_t>(s)];
   for (int64_t s = 0; s < samples; ++s)
     for (int64_t i = 0; i < k; ++i) {
-      plain.squares[static_cast<size_t>(i)] += x[static_cast<size_t>(s * k + i)] * x[static_cast<size_t>(s * k + i)] / samples;
-      for (int64_t j = 0; j < k; ++j) moments[static_cast<size_t>(i * k + j)] += x[static_cast<size_t>(s * k + i)] * x[static_cast<size_t>(s * k + j)];
+      plain.squares[static_cast<size_t>(i)] +=
+          x[static_cast<size_t>(s * k + i)] * x[static_cast<size_t>(s * k + i)] / samples;
+      for (int64_t j = 0; j < k; ++j)
+        moments[static_cast<size_t>(i * k + j)] +=
+            x[static_cast<size_t>(s * k + i)] * x[static_cast<size_t>(s * k + j)];
     }
   const std::vector<float> before = moments;
   fed.squares = plain.squares;
@@ -227,7 +240,8 @@ TEST(Fit, FeedbackLowersTheErrorOfTheProduct) {
       double sum = 0;
       for (int64_t p = 0; p < k; ++p) {
         double inverse = 0;
-        for (int64_t q = 0; q <= std::min(i, p); ++q) inverse += double{moments[static_cast<size_t>(q * k + i)]} * double{moments[static_cast<size_t>(q * k + p)]};
+        for (int64_t q = 0; q <= std::min(i, p); ++q)
+          inverse += double{moments[static_cast<size_t>(q * k + i)]} * double{moments[static_cast<size_t>(q * k + p)]};
         sum += inverse * double{before[static_cast<size_t>(p * k + j)]};
       }
       EXPECT_NEAR(sum, i == j ? 1 : 0, 1e-3) << i << ' ' << j;
@@ -247,14 +261,17 @@ TEST(Fit, FeedbackLowersTheErrorOfTheProduct) {
   };
   EXPECT_LT(product_error(there_and_back(type, in, k, fed)), 0.5 * product_error(there_and_back(type, in, k, plain)));
   // what it says it costs: `fed` has sums over the samples
-  EXPECT_NEAR(fit_rows(type, in.data(), 16, k, fed, blocks.data()) / product_error(there_and_back(type, in, k, fed)), 1, 1e-3);
+  EXPECT_NEAR(fit_rows(type, in.data(), 16, k, fed, blocks.data()) / product_error(there_and_back(type, in, k, fed)), 1,
+              1e-3);
   // the same in another order: what matters most first
   InputStatistics ordered;
   ordered.squares = plain.squares;
   ordered.feedback = before;
   ordered.order = order_moments(ordered.feedback, k);
   ASSERT_TRUE(factor_feedback(ordered.feedback, k, 0));
-  for (size_t p = 1; p < k; ++p) EXPECT_GE(plain.squares[static_cast<size_t>(ordered.order[p - 1])] * 1.0001f, plain.squares[static_cast<size_t>(ordered.order[p])]);
+  for (size_t p = 1; p < k; ++p)
+    EXPECT_GE(plain.squares[static_cast<size_t>(ordered.order[p - 1])] * 1.0001f,
+              plain.squares[static_cast<size_t>(ordered.order[p])]);
   const std::vector<float> in_order = there_and_back(type, in, k, ordered);
   EXPECT_LT(product_error(in_order), 0.5 * product_error(there_and_back(type, in, k, plain)));
   EXPECT_NEAR(fit_rows(type, in.data(), 16, k, ordered, blocks.data()) / product_error(in_order), 1, 1e-3);
@@ -270,7 +287,8 @@ TEST(Fit, RefusesWhatItCanNotHold) {
   std::vector<float> in(128, 1.0f);
   EXPECT_THROW(fit_rows(type, in.data(), 1, 64, {}, blocks.data()), Error);
   EXPECT_THROW(fit_rows(*find_block_type(17), in.data(), 1, 256, {}, blocks.data()), Error);
-  EXPECT_THROW(fit_rows(type, in.data(), 1, 128, {.squares = {1, 2}, .feedback = {}, .order = {}}, blocks.data()), Error);
+  EXPECT_THROW(fit_rows(type, in.data(), 1, 128, {.squares = {1, 2}, .feedback = {}, .order = {}}, blocks.data()),
+               Error);
   in[5] = std::numeric_limits<float>::quiet_NaN();
   EXPECT_THROW(fit_rows(type, in.data(), 1, 128, {}, blocks.data()), Error);
   in[5] = 3e6f;

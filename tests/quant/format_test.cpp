@@ -83,8 +83,9 @@ TEST(BlockTypes, AreAsTheDocumentationSays) {
     for (char& c : name) c = static_cast<char>(std::toupper(c));
     const double file = static_cast<double>(type->block_bytes) * 8 / type->block_elements;
     const double packed = static_cast<double>(type->format->bytes(*type->format, n, k)) * 8 / (n * k);
-    const std::string row = message("| ", name, " | ", type->gguf_id, " | ", type->block_elements, ", ", type->block_bytes, " | `",
-                                    type->format->name, "` | ", file, " | ", packed, " | ", type->encode ? "yes" : "no", " |");
+    const std::string row =
+        message("| ", name, " | ", type->gguf_id, " | ", type->block_elements, ", ", type->block_bytes, " | `",
+                type->format->name, "` | ", file, " | ", packed, " | ", type->encode ? "yes" : "no", " |");
     EXPECT_NE(page.find(row), std::string::npos) << "docs/formats.md lacks " << row;
   }
 }

@@ -61,7 +61,9 @@ BookRange book_range(int codebook) {
 double bound(const QuantLayout& l, const PanelScale& s, double peak) {
   const double step = std::fabs(s.scale);
   const BookRange book = l.codebook ? book_range(l.codebook) : BookRange{};
-  const double codes = l.codebook ? std::max(-book.low, book.high) : l.zero_point == ZeroPoint::symmetric ? 1 << (l.bits - 1) : (1 << l.bits) - 1;
+  const double codes = l.codebook                             ? std::max(-book.low, book.high)
+                       : l.zero_point == ZeroPoint::symmetric ? 1 << (l.bits - 1)
+                                                              : (1 << l.bits) - 1;
   const double half = l.codebook ? book.widest_gap / 2.0 : 0.5;
   // The stored scale is within rounding() of the ideal one, counted from either side, and the last code multiplies it.
   double total = half * step + codes * rounding(l.scale, step) * (1 + 0x1p-7);
@@ -131,7 +133,9 @@ TEST(QuantizeRows, UsesTheWholeRangeOfCodes) {
       const double peak = std::max(std::fabs(*low), std::fabs(*high)), half = 1 << (l.bits - 1);
       double ideal = (*high - *low) / (2 * half - 1);
       if (l.zero_point == ZeroPoint::integer) ideal = (std::max(*high, 0.0f) - std::min(*low, 0.0f)) / (2 * half - 1);
-      if (l.zero_point == ZeroPoint::symmetric) ideal = l.codebook ? peak / std::min(-book_range(l.codebook).low, book_range(l.codebook).high) : peak / (half - 0.5);
+      if (l.zero_point == ZeroPoint::symmetric)
+        ideal = l.codebook ? peak / std::min(-book_range(l.codebook).low, book_range(l.codebook).high)
+                           : peak / (half - 0.5);
       std::vector<std::byte> packed(format->bytes(*format, 1, k));
       quantize_rows(*format, w.data(), 1, k, 0, 1, packed.data());
       const PanelScale s = panel_scale(l, panel_geometry(l, 1, k), packed.data(), 0, 0);

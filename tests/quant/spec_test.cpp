@@ -13,11 +13,13 @@ namespace {
 
 TEST(Spec, NamesEveryTypeOfOurOwn) {
   size_t found = 0;
-  for (const char* weight : {"int1", "int2", "int3", "int4", "int5", "int6", "int7", "int8", "nf4", "fp4", "fp8_e4m3", "fp8_e5m2"})
+  for (const char* weight :
+       {"int1", "int2", "int3", "int4", "int5", "int6", "int7", "int8", "nf4", "fp4", "fp8_e4m3", "fp8_e5m2"})
     for (const int group : {16, 32, 64, 128})
       for (const char* sign : {"sym", "asym"})
         for (const std::string_view scale : {"f16", "bf16", "f32", "fp8"}) {
-          const bool integer = std::string_view(weight).starts_with("int"), bytes = std::string_view(weight).starts_with("fp8");
+          const bool integer = std::string_view(weight).starts_with("int"),
+                     bytes = std::string_view(weight).starts_with("fp8");
           const std::string spec = message(weight, ":g", group, ":", sign, ":", scale);
           if ((!integer && std::string_view(sign) == "asym") || (bytes && (group == 16 || scale == "fp8"))) {
             EXPECT_THROW(type_of_spec(spec), Error) << spec;
@@ -40,7 +42,8 @@ TEST(Spec, NamesEveryTypeOfOurOwn) {
 }
 
 TEST(Spec, DescribesWhatFoldersHold) {
-  const QuantLayout fp8 = layout_of_spec("fp8_e4m3:bf16"), four = layout_of_spec("int4:g128:asym:f32"), row = layout_of_spec("int8:row");
+  const QuantLayout fp8 = layout_of_spec("fp8_e4m3:bf16"), four = layout_of_spec("int4:g128:asym:f32"),
+                    row = layout_of_spec("int8:row");
   EXPECT_EQ(fp8, (QuantLayout{.group = 0, .bits = 8, .scale = DType::bf16, .codebook = books::e4m3}));
   EXPECT_EQ(four, (QuantLayout{.group = 128, .bits = 4, .zero_point = ZeroPoint::integer, .scale = DType::f32}));
   EXPECT_EQ(row, (QuantLayout{.group = 0, .bits = 8, .scale = DType::f16}));

@@ -21,8 +21,8 @@ void* allocate(std::size_t size, std::size_t alignment) {
 }
 }  // namespace
 
-// Every allocation of the binary passes here. Not inlined, or the compiler takes malloc and delete for a mismatched pair.
-// The forms that don't throw are replaced too: a sanitizer's own would not fit the delete below.
+// Every allocation of the binary passes here. Not inlined, or the compiler takes malloc and delete for a mismatched
+// pair. The forms that don't throw are replaced too: a sanitizer's own would not fit the delete below.
 [[gnu::noinline]] void* operator new(std::size_t size) { return allocate(size, alignof(std::max_align_t)); }
 [[gnu::noinline]] void* operator new(std::size_t size, std::align_val_t alignment) {
   return allocate(size, static_cast<std::size_t>(alignment));

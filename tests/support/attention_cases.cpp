@@ -24,26 +24,41 @@ struct PagedKeys {
   /// Position p of sequence s into the pages.
   void put(int64_t s, int64_t p, const float* k, const float* v) {
     const int64_t page = table[s * max_pages + p / 32];
-    const auto column = [&](int64_t e, int64_t size) { return ((page * kv_heads + e / size) * size + e % size) * 32 + p % 32; };
+    const auto column = [&](int64_t e, int64_t size) {
+      return ((page * kv_heads + e / size) * size + e % size) * 32 + p % 32;
+    };
     for (int64_t e = 0; e < kv_heads * d; e++) {
       if (e % d < d - tail) k_pages[column(e / d * (d - tail) + e % d, d - tail)] = k[e];
       else v_pages[column(e / d * tail + e % d - (d - tail), tail)] = k[e];
     }
-    for (int64_t e = 0; tail == 0 && e < kv_heads * dv; e++) v_pages[((page * kv_heads + e / dv) * 32 + p % 32) * dv + e % dv] = v[e];
+    for (int64_t e = 0; tail == 0 && e < kv_heads * dv; e++)
+      v_pages[((page * kv_heads + e / dv) * 32 + p % 32) * dv + e % dv] = v[e];
   }
 };
 
 PagedKeys paged_keys(Maker& mk, int64_t max_pages, int64_t kv_heads, int64_t d, int64_t dv, int64_t tail) {
   const int64_t pages = 2 * max_pages, k = d - tail, v = tail > 0 ? tail : dv;
-  PagedKeys keys{max_pages, kv_heads, d, dv, tail, mk.dtype, Ints(pages), Floats(pages * kv_heads * k * 32, 7.0f), Floats(pages * kv_heads * v * 32, 7.0f)};
+  PagedKeys keys{max_pages,
+                 kv_heads,
+                 d,
+                 dv,
+                 tail,
+                 mk.dtype,
+                 Ints(pages),
+                 Floats(pages * kv_heads * k * 32, 7.0f),
+                 Floats(pages * kv_heads * v * 32, 7.0f)};
   std::iota(keys.table.begin(), keys.table.end(), 0);
   for (int64_t i = pages - 1; i > 0; i--) std::swap(keys.table[i], keys.table[mk.random.integer(0, i)]);
   return keys;
 }
 
-/// 0: ALiBi and sinks; 1: values of another size, with tails at odd sizes; 2: a window and sinks; 3: a soft cap and a prefix that sees itself.
+/// 0: ALiBi and sinks; 1: values of another size, with tails at odd sizes; 2: a window and sinks; 3: a soft cap and a
+/// prefix that sees itself.
 AttentionShape attention_shape(Maker& mk) {
-  const int64_t kv_heads = mk.variant == 0 ? 3 : mk.variant == 1 ? 1 : 2, heads = mk.variant == 0 ? 3 : 6, d = mk.size + 1;
+  const int64_t kv_heads = mk.variant == 0   ? 3
+                           : mk.variant == 1 ? 1
+                                             : 2,
+                heads = mk.variant == 0 ? 3 : 6, d = mk.size + 1;
   AttentionShape shape{0, heads, kv_heads, d, 0.3, mk.variant == 2 ? mk.size + 4 : 0, mk.variant == 3 ? 2.0 : 0.0};
   shape.dv = mk.variant == 1 ? mk.size - 2 : d;
   if (mk.variant == 0) shape.slopes = mk.random.floats(heads, 0, 0.5);

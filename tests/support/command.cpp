@@ -19,7 +19,8 @@ Outcome run_command(const std::string& environment, const std::string& program, 
   std::FILE* pipe = popen(command.c_str(), "r");
   if (pipe == nullptr) return outcome;
   std::array<char, 4096> block;
-  for (size_t got = 0; (got = std::fread(block.data(), 1, block.size(), pipe)) > 0;) outcome.out.append(block.data(), got);
+  for (size_t got = 0; (got = std::fread(block.data(), 1, block.size(), pipe)) > 0;)
+    outcome.out.append(block.data(), got);
   const int status = pclose(pipe);
   outcome.code = WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
   outcome.error = read_file(dir / "error");

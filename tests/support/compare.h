@@ -48,13 +48,14 @@ testing::AssertionResult close_each(const Got& got, const Want& want, const std:
     if ((std::isnan(g) && std::isnan(w)) || g == w) error = 0;
     const bool bad = !(error <= bound(i));
     failures += bad;
-    const double ratio = std::isnan(error) ? std::numeric_limits<double>::infinity() : error / std::max(bound(i), 1e-300);
+    const double ratio =
+        std::isnan(error) ? std::numeric_limits<double>::infinity() : error / std::max(bound(i), 1e-300);
     if (ratio > worst_ratio) worst_ratio = ratio, worst = i;
   }
   if (failures == 0) return testing::AssertionSuccess();
-  return testing::AssertionFailure() << name << ": " << failures << " of " << got.size() << " beyond the bound; worst at "
-                                     << worst << ": got " << got[worst] << ", want " << want[worst] << ", bound "
-                                     << bound(worst) << ", seed " << seed;
+  return testing::AssertionFailure() << name << ": " << failures << " of " << got.size()
+                                     << " beyond the bound; worst at " << worst << ": got " << got[worst] << ", want "
+                                     << want[worst] << ", bound " << bound(worst) << ", seed " << seed;
 }
 
 template <class Got, class Want>
@@ -80,8 +81,8 @@ testing::AssertionResult nmse_below(const Got& got, const Want& want, double bou
                                     uint64_t seed = 0) {
   const double found = got.size() == want.size() ? nmse(got, want) : std::numeric_limits<double>::infinity();
   if (found <= bound) return testing::AssertionSuccess();
-  return testing::AssertionFailure() << name << ": NMSE " << found << ", bound " << bound << ", " << got.size() << " of "
-                                     << want.size() << " values, seed " << seed;
+  return testing::AssertionFailure() << name << ": NMSE " << found << ", bound " << bound << ", " << got.size()
+                                     << " of " << want.size() << " values, seed " << seed;
 }
 
 /// Bit for bit, NaN payloads and signs of zero included.

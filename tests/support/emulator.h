@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Runs generated code for instruction sets that this CPU lacks. A SIGILL handler decodes the refused instruction and
-// interprets from there until the generated function returns, on a software copy of the zmm, mask and tile registers; memory
-// and general registers are the real ones, so guard pages and results count. Only what our emitters use is known:
-// anything else stops the process with the instruction's name.
+// interprets from there until the generated function returns, on a software copy of the zmm, mask and tile registers;
+// memory and general registers are the real ones, so guard pages and results count. Only what our emitters use is
+// known: anything else stops the process with the instruction's name.
 #pragma once
 
 namespace nibble::emulator {

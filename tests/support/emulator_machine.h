@@ -26,7 +26,9 @@ class Machine {
 
   const ZydisDecodedOperand& op(int i) const { return *ops_[i]; }
   bool is_memory(int i) const { return op(i).type == ZYDIS_OPERAND_TYPE_MEMORY; }
-  bool is_vector(int i) const { return op(i).type == ZYDIS_OPERAND_TYPE_REGISTER && vector_index(op(i).reg.value) >= 0; }
+  bool is_vector(int i) const {
+    return op(i).type == ZYDIS_OPERAND_TYPE_REGISTER && vector_index(op(i).reg.value) >= 0;
+  }
   int imm(int i) const { return static_cast<int>(op(i).imm.value.u & 0xff); }
   uint64_t scalar(int i) const { return s.gpr[gpr_index(op(i).reg.value)]; }
 
@@ -57,7 +59,8 @@ class Machine {
     return v;
   }
 
-  /// Writes `size` bytes of v (default: the vector length) to operand 0 under the mask; the rest of a register is zeroed.
+  /// Writes `size` bytes of v (default: the vector length) to operand 0 under the mask; the rest of a register is
+  /// zeroed.
   void out(const Vec& v, int element, int size = 0) {
     if (size == 0) size = bytes;
     const ZydisDecodedOperand& o = op(0);

@@ -51,7 +51,8 @@ void add_shuffles(Table& t) {
     if (m.op(2).type != ZYDIS_OPERAND_TYPE_IMMEDIATE) return permute<uint64_t>()(m);
     const Vec a = m.in(1);
     Vec v;
-    for (int i = 0; i < m.bytes / 8; ++i) v.set<uint64_t>(i, a.get<uint64_t>(i / 4 * 4 + ((m.imm(2) >> (2 * (i % 4))) & 3)));
+    for (int i = 0; i < m.bytes / 8; ++i)
+      v.set<uint64_t>(i, a.get<uint64_t>(i / 4 * 4 + ((m.imm(2) >> (2 * (i % 4))) & 3)));
     m.out(v, 8);
   };
   ON(VPERM2I128) = ON(VPERM2F128) = [](Machine& m) {

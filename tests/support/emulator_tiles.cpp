@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // AMX instructions of the emulator on a software copy of the tile registers, one set a thread as on a CPU. What a CPU
-// refuses (#UD or #GP: no configuration, shapes that do not fit, reserved bytes), and what it accepts but only a mistake
-// leads to, stops the process with a message.
+// refuses (#UD or #GP: no configuration, shapes that do not fit, reserved bytes), and what it accepts but only a
+// mistake leads to, stops the process with a message.
 #include <algorithm>
 #include <atomic>
 
@@ -82,7 +82,8 @@ class Instruction {
   Tile& tile(int i) const {
     if (!tiles.configured) refuse("tiles are not configured");
     const ZydisDecodedOperand& op = d_.op[i];
-    if (op.type != ZYDIS_OPERAND_TYPE_REGISTER || op.reg.value < ZYDIS_REGISTER_TMM0 || op.reg.value > ZYDIS_REGISTER_TMM7) {
+    if (op.type != ZYDIS_OPERAND_TYPE_REGISTER || op.reg.value < ZYDIS_REGISTER_TMM0 ||
+        op.reg.value > ZYDIS_REGISTER_TMM7) {
       refuse("operand");
     }
     Tile& t = tiles.tile[op.reg.value - ZYDIS_REGISTER_TMM0];
@@ -135,8 +136,8 @@ class Instruction {
     for (int r = 0; r < t.rows; ++r) std::memcpy(row(0, r), t.bytes[r], static_cast<size_t>(t.row_bytes));
   }
 
-  // sums (m, n) += a (m, k) * b, b as (k / 4, n) of four k each; sums wrap as on a CPU. The decoder refuses one tile named
-  // twice.
+  // sums (m, n) += a (m, k) * b, b as (k / 4, n) of four k each; sums wrap as on a CPU. The decoder refuses one tile
+  // named twice.
   template <class A, class B>
   void dot() const {
     Tile& sums = tile(0);

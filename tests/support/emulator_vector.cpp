@@ -113,7 +113,8 @@ void add_integers(Table& t) {
   ON(VPSRLQ) = shift<uint64_t>([](uint64_t a, int n) { return n > 63 ? 0ull : a >> n; });
   ON(VPSLLVD) = binary<uint32_t>([](uint32_t a, uint32_t n) { return n > 31 ? 0u : a << n; });
   ON(VPSRLVD) = binary<uint32_t>([](uint32_t a, uint32_t n) { return n > 31 ? 0u : a >> n; });
-  ON(VPSRAVD) = binary<int32_t>([](int32_t a, int32_t n) { return a >> std::min<uint32_t>(static_cast<uint32_t>(n), 31); });
+  ON(VPSRAVD) =
+      binary<int32_t>([](int32_t a, int32_t n) { return a >> std::min<uint32_t>(static_cast<uint32_t>(n), 31); });
   ON(VPABSB) = unary<int8_t>([](int a) { return a < 0 ? -a : a; });
   ON(VPABSW) = unary<int16_t>([](int a) { return a < 0 ? -a : a; });
   ON(VPABSD) = unary<uint32_t>([](uint32_t a) { return static_cast<int32_t>(a) < 0 ? 0u - a : a; });
@@ -128,7 +129,8 @@ void add_integers(Table& t) {
     const Vec u = m.in(1), s = m.in(2);
     Vec v;
     for (int i = 0; i < m.bytes / 2; ++i) {
-      const int sum = u.get<uint8_t>(2 * i) * s.get<int8_t>(2 * i) + u.get<uint8_t>(2 * i + 1) * s.get<int8_t>(2 * i + 1);
+      const int sum =
+          u.get<uint8_t>(2 * i) * s.get<int8_t>(2 * i) + u.get<uint8_t>(2 * i + 1) * s.get<int8_t>(2 * i + 1);
       v.set<int16_t>(i, static_cast<int16_t>(std::clamp(sum, -32768, 32767)));
     }
     m.out(v, 2);

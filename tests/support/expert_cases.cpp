@@ -31,7 +31,8 @@ struct Grouping {
   Grouping(const Ints& chosen, int64_t experts) : pairs(chosen.size()), begins(1, 0) {
     std::iota(pairs.begin(), pairs.end(), 0);
     std::stable_sort(pairs.begin(), pairs.end(), [&](int a, int b) { return chosen[a] < chosen[b]; });
-    for (int64_t e = 0; e < experts; e++) begins.push_back(begins.back() + static_cast<int32_t>(std::ranges::count(chosen, e)));
+    for (int64_t e = 0; e < experts; e++)
+      begins.push_back(begins.back() + static_cast<int32_t>(std::ranges::count(chosen, e)));
   }
   Ints all() const {
     Ints result = begins;
@@ -51,14 +52,17 @@ void add_ints(Maker& mk, const Ints& values) {
 
 }  // namespace
 
-// Variants: 0 the best logits, 1 sigmoid with a bias, 2 the best groups by their best expert, 3 both, groups by their two best.
+// Variants: 0 the best logits, 1 sigmoid with a bias, 2 the best groups by their best expert, 3 both, groups by their
+// two best.
 void choose_experts_case(Maker& mk) {
   const bool biased = mk.variant % 2, limited = mk.variant >= 2;
   const int64_t m = mk.size, size = mk.size, groups = limited ? 4 : 1, kept = limited ? 2 : 1, count = mk.size - 2;
   const int64_t experts = groups * size;
   const Floats logits = mk.floats({m, experts});
-  const Floats bias = biased ? mk.add({experts}, DType::f32, mk.random.floats(experts, -0.3f, 0.3f)) : Floats(experts, 0.0f);
-  mk.result.attrs = {{"count", count}, {"score", std::string(biased ? "sigmoid" : "softmax")}, {"bias", int64_t{biased}}};
+  const Floats bias =
+      biased ? mk.add({experts}, DType::f32, mk.random.floats(experts, -0.3f, 0.3f)) : Floats(experts, 0.0f);
+  mk.result.attrs = {
+      {"count", count}, {"score", std::string(biased ? "sigmoid" : "softmax")}, {"bias", int64_t{biased}}};
   if (limited) {
     mk.result.attrs.set("groups", groups);
     mk.result.attrs.set("kept_groups", kept);
@@ -95,10 +99,13 @@ void expert_weights_case(Maker& mk) {
   const Floats logits = mk.floats({m, experts});
   const Ints chosen = random_choice(mk.random, m, experts, count);
   mk.ints({m, count}, chosen);
-  mk.result.attrs = {{"score", std::string(by_sigmoid ? "sigmoid" : "softmax")}, {"normalize", int64_t{normalized}}, {"scale", 2.5}};
+  mk.result.attrs = {
+      {"score", std::string(by_sigmoid ? "sigmoid" : "softmax")}, {"normalize", int64_t{normalized}}, {"scale", 2.5}};
   Doubles want;
   for (int64_t i = 0; i < m; i++) {
-    const auto score = [&](int64_t e) { return by_sigmoid ? sigmoid(logits[i * experts + e]) : std::exp(double{logits[i * experts + e]}); };
+    const auto score = [&](int64_t e) {
+      return by_sigmoid ? sigmoid(logits[i * experts + e]) : std::exp(double{logits[i * experts + e]});
+    };
     double sum = by_sigmoid && !normalized ? 1 : 0;
     for (int64_t e = 0; e < experts && !by_sigmoid && !normalized; e++) sum += score(e);
     for (int64_t c = 0; c < count && normalized; c++) sum += score(chosen[i * count + c]);
@@ -121,7 +128,9 @@ void matmul_experts_case(Maker& mk, bool quantised) {
   const bool grouped = mk.variant % 2, gate = mk.variant >= 2, biased = mk.variant == 1;
   const int64_t m = mk.size - 3, experts = mk.size, count = 3, n = mk.size + 9, padded = (n + 15) / 16 * 16;
   const int64_t k = quantised ? 32 * mk.size : 3 * mk.size, rows = m * count;
-  const QuantLayout layout{.group = 32, .bits = static_cast<uint8_t>(quantised ? 4 : 0), .scale = quantised || mk.size != 7 ? DType::f16 : DType::f32};
+  const QuantLayout layout{.group = 32,
+                           .bits = static_cast<uint8_t>(quantised ? 4 : 0),
+                           .scale = quantised || mk.size != 7 ? DType::f16 : DType::f32};
   const Ints chosen = random_choice(mk.random, m, experts, count);
   const Grouping grouping(chosen, experts);
   const int64_t x_rows = grouped ? rows : m;
@@ -143,8 +152,10 @@ void matmul_experts_case(Maker& mk, bool quantised) {
     mk.result.formats.push_back(std::move(weights.back().format));
   }
   add_ints(mk, grouping.all());
-  const Floats bias = biased ? mk.add({experts, n}, DType::f32, mk.random.floats(experts * n)) : Floats(experts * n, 0.0f);
-  mk.result.attrs = {{"experts", experts}, {"n", n}, {"chosen", count}, {"grouped", int64_t{grouped}}, {"bias", int64_t{biased}}};
+  const Floats bias =
+      biased ? mk.add({experts, n}, DType::f32, mk.random.floats(experts * n)) : Floats(experts * n, 0.0f);
+  mk.result.attrs = {
+      {"experts", experts}, {"n", n}, {"chosen", count}, {"grouped", int64_t{grouped}}, {"bias", int64_t{biased}}};
   if (gate) mk.result.attrs.set("gate", std::string("silu"));
   // Two fma per weight group, one per activation group, one rounding of the scale; or one fma per k.
   const double roundings = quantised ? static_cast<double>(3 * (k / 32) + 3) : static_cast<double>(k + 1);

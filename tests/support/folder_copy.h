@@ -22,7 +22,9 @@ struct Copy {
   TempDir dir;
   std::string path = dir / "model";
 
-  explicit Copy(const std::string& name) { std::filesystem::copy(NIBBLE_TEST_DATA "/checkpoints/" + name, path, std::filesystem::copy_options::recursive); }
+  explicit Copy(const std::string& name) {
+    std::filesystem::copy(NIBBLE_TEST_DATA "/checkpoints/" + name, path, std::filesystem::copy_options::recursive);
+  }
   const Copy& config(const std::function<void(nlohmann::json&)>& change) const {
     nlohmann::json value = nlohmann::json::parse(read_file(path + "/config.json"));
     change(value["quantization_config"]);
@@ -43,7 +45,8 @@ struct Copy {
     return *this;
   }
   /// Changes one tensor's entry and bytes; the offsets of all follow.
-  const Copy& tensor(const std::string& name, const std::function<void(nlohmann::json& entry, std::string& bytes)>& change) const {
+  const Copy& tensor(const std::string& name,
+                     const std::function<void(nlohmann::json& entry, std::string& bytes)>& change) const {
     return weights([&](nlohmann::json& header, std::string& data) {
       std::string all;
       for (auto& [key, entry] : header.items()) {
@@ -81,7 +84,8 @@ struct Copy {
       ADD_FAILURE() << "taken";
     } catch (const Error& error) {
       const std::string what = error.what();
-      for (const std::string& text : mentions) EXPECT_NE(what.find(text), std::string::npos) << what << "\nlacks " << text;
+      for (const std::string& text : mentions)
+        EXPECT_NE(what.find(text), std::string::npos) << what << "\nlacks " << text;
     }
   }
 };

@@ -70,7 +70,8 @@ GgufWriter& GgufWriter::i32s(std::string_view key, std::span<const int32_t> v) {
   return raw_value(key, varray, raw_array(vi32, v));
 }
 
-GgufWriter& GgufWriter::tensor(std::string_view name, std::vector<uint64_t> shape, uint32_t type, std::string_view bytes) {
+GgufWriter& GgufWriter::tensor(std::string_view name, std::vector<uint64_t> shape, uint32_t type,
+                               std::string_view bytes) {
   data.resize((data.size() + alignment - 1) / alignment * alignment, '\0');
   tensors.push_back({std::string(name), name.size(), static_cast<uint32_t>(shape.size()),
                      std::vector<uint64_t>(shape.rbegin(), shape.rend()), type, data.size()});

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reads the .npy files of tests/data (version 1, little endian, C order; https://numpy.org/neps/nep-0001-npy-format.html).
+// Reads the .npy files of tests/data (version 1, little endian, C order;
+// https://numpy.org/neps/nep-0001-npy-format.html).
 #pragma once
 
 #include <cstdint>

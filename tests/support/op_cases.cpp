@@ -24,7 +24,8 @@ void embedding(Maker& mk) {
   mk.ints({m}, ids);
   Doubles table;
   if (mk.variant == 3) {
-    RandomPanels panels = random_panels({.group = 32, .bits = 4, .scale = DType::f16}, vocab, 32 * mk.size, mk.random.bits());
+    RandomPanels panels =
+        random_panels({.group = 32, .bits = 4, .scale = DType::f16}, vocab, 32 * mk.size, mk.random.bits());
     table = panels.values;
     mk.result.in.push_back(std::move(panels.tensor));
     mk.result.formats.push_back(std::move(panels.format));
@@ -229,7 +230,8 @@ void clamp_case(Maker& mk) {
   constexpr double limits[] = {1, 0.25, 3, 1.5};
   mk.result.attrs.set("limit", limits[mk.variant]);
   Doubles want;
-  for (float v : mk.floats({2, mk.size, mk.size})) want.push_back(std::clamp(double{v}, -limits[mk.variant], limits[mk.variant]));
+  for (float v : mk.floats({2, mk.size, mk.size}))
+    want.push_back(std::clamp(double{v}, -limits[mk.variant], limits[mk.variant]));
   mk.want(std::move(want), 0);
 }
 
@@ -263,9 +265,11 @@ void rope_case(Maker& mk) {
   Ints positions;
   for (int64_t i = 0; i < mk.size; i++) positions.push_back(static_cast<int32_t>(mk.random.integer(0, 5000)));
   const Floats freq = mk.random.floats(pairs, 0, 1);
-  const TestTensor table = run_reference("rope_table", {TestTensor({mk.size}, positions), TestTensor({pairs}, DType::f32, freq)});
+  const TestTensor table =
+      run_reference("rope_table", {TestTensor({mk.size}, positions), TestTensor({pairs}, DType::f32, freq)});
   mk.add({mk.size, 2 * pairs}, DType::f32, table.floats());
-  mk.result.attrs = {{"head_dim", head_dim}, {"pairing", std::string(interleaved ? "interleaved" : "halves")}, {"begin", begin}};
+  mk.result.attrs = {
+      {"head_dim", head_dim}, {"pairing", std::string(interleaved ? "interleaved" : "halves")}, {"begin", begin}};
   mk.want(rope(x, heads, head_dim, positions, freq, interleaved, 1, begin), 4);
 }
 

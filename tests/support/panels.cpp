@@ -28,14 +28,15 @@ size_t format_bytes(const QuantFormat& format, int64_t n, int64_t k) {
   return panel_geometry(format.layout, n, k).bytes();
 }
 
-void format_dequantize(const QuantFormat& format, const std::byte* data, int64_t n, int64_t k, int64_t row, int64_t rows,
-                       float* out) {
+void format_dequantize(const QuantFormat& format, const std::byte* data, int64_t n, int64_t k, int64_t row,
+                       int64_t rows, float* out) {
   const PanelGeometry g = panel_geometry(format.layout, n, k);
   for (int64_t i = row; i < row + rows; i++) {
     const std::byte* panel = data + i / 16 * static_cast<int64_t>(g.panel_bytes);
     for (int64_t j = 0; j < k; j++) {
       const int c = static_cast<int>(i % 16);
-      *out++ = format.layout.bits ? panel_weight(format.layout, g, panel, j, c) : panel_float(format.layout, panel, j, c);
+      *out++ =
+          format.layout.bits ? panel_weight(format.layout, g, panel, j, c) : panel_float(format.layout, panel, j, c);
     }
   }
 }
@@ -185,7 +186,8 @@ RandomPanels random_panels(const QuantLayout& layout, int64_t n, int64_t k, uint
         const int number = layout.codebook ? book_value(layout.codebook, u) : symmetric ? u - offset : u;
         const double d = p.scale[j / g.group][c], m = p.minimum[j / g.group][c];
         result.values[(first + c) * k + j] = d * number + m;
-        result.magnitudes[(first + c) * k + j] = std::fabs(d * number) + std::fabs(m) + (symmetric ? std::fabs(d * offset) : 0);
+        result.magnitudes[(first + c) * k + j] =
+            std::fabs(d * number) + std::fabs(m) + (symmetric ? std::fabs(d * offset) : 0);
       }
     }
   }

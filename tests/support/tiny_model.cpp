@@ -28,7 +28,9 @@ void add_vocabulary(GgufWriter& w) {
   for (size_t i = 0; i < scores.size(); ++i) scores[i] = -static_cast<float>(i);
   w.str("tokenizer.ggml.model", "llama").strs("tokenizer.ggml.tokens", std::span<const std::string>(tokens));
   w.f32s("tokenizer.ggml.scores", scores).i32s("tokenizer.ggml.token_type", types);
-  w.u32("tokenizer.ggml.bos_token_id", 1).u32("tokenizer.ggml.eos_token_id", 2).u32("tokenizer.ggml.unknown_token_id", 0);
+  w.u32("tokenizer.ggml.bos_token_id", 1)
+      .u32("tokenizer.ggml.eos_token_id", 2)
+      .u32("tokenizer.ggml.unknown_token_id", 0);
 }
 
 }  // namespace

@@ -69,7 +69,8 @@ TEST(Graph, ErrorsNameTheNode) {
   const Value x = g.input("x", {{3, 7}, DType::f32});
   const Value w = g.constant("w", Tensor({{5, 6}, DType::f32}, weight.data()));
   const std::string text = error_of([&] { g.add(op("matmul"), {x, w}, {}, "blk.0.q"); });
-  for (const char* part : {"blk.0.q", "matmul", "(3, 7)", "(5, 6)"}) EXPECT_NE(text.find(part), std::string::npos) << text;
+  for (const char* part : {"blk.0.q", "matmul", "(3, 7)", "(5, 6)"})
+    EXPECT_NE(text.find(part), std::string::npos) << text;
   EXPECT_TRUE(g.nodes.empty());
   EXPECT_NE(error_of([&] { g.add(op("silu"), {Value{9}}, {}, "odd"); }).find("node odd (silu): input 0 is value 9"),
             std::string::npos);
@@ -92,7 +93,8 @@ TEST(Tensor, CountsBytes) {
   EXPECT_EQ(bytes({{3, 5}, DType::f16}), 30u);
   EXPECT_EQ(bytes({{}, DType::i32}), 4u) << "a scalar";
   EXPECT_EQ(bytes({{0, 5}, DType::i32}), 0u);
-  EXPECT_EQ(bytes({{2, 32}, DType::packed, &act_format({32, 8})}), 192u) << "64 values, 2 scales and 2 sums, each aligned";
+  EXPECT_EQ(bytes({{2, 32}, DType::packed, &act_format({32, 8})}), 192u)
+      << "64 values, 2 scales and 2 sums, each aligned";
   EXPECT_THROW(bytes({{int64_t{1} << 40, int64_t{1} << 40}, DType::f32}), Error);
   EXPECT_THROW(bytes({{2, 3}, DType::packed}), Error) << "no format";
   EXPECT_THROW(bytes({{2}, DType::packed, &act_format({32, 8})}), Error) << "not a matrix";

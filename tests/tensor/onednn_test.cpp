@@ -82,7 +82,8 @@ TestTensor zeros(const Shape& shape, DType dtype = DType::f32) { return TestTens
 
 TEST(Onednn, MatchesTheExactProductWithinTheF32Bound) {
   Random random(1);
-  for (const auto& [m, n, k] : {std::array<int64_t, 3>{1, 5, 7}, {1, 100, 64}, {5, 33, 129}, {13, 48, 11}, {64, 17, 256}}) {
+  for (const auto& [m, n, k] :
+       {std::array<int64_t, 3>{1, 5, 7}, {1, 100, 64}, {5, 33, 129}, {13, 48, 11}, {64, 17, 256}}) {
     for (bool bias : {false, true}) {
       const TestTensor x({m, k}, DType::f32, random.floats(m * k)), w({n, k}, DType::f32, random.floats(n * k));
       const TestTensor b({n}, DType::f32, random.floats(n));
@@ -112,14 +113,16 @@ TEST(Onednn, RunsSixteenBitTypesWhereItSaysSo) {
       EXPECT_EQ(reason, "oneDNN has no matmul of these types on this CPU") << name(type);
       continue;
     }
-    EXPECT_TRUE(close(run({x, w}, {}, 1), matmul(x.floats(), w.floats(), 3, 9, 40), dot_bound(40, 1, 1), std::string(name(type)), 2));
+    EXPECT_TRUE(close(run({x, w}, {}, 1), matmul(x.floats(), w.floats(), 3, 9, 40), dot_bound(40, 1, 1),
+                      std::string(name(type)), 2));
   }
 }
 
 TEST(Onednn, TakesRowsWithGaps) {
   Random random(3);
   const int64_t m = 6, k = 19, n = 21;
-  const TestTensor wide({m, k + 5}, DType::f32, random.floats(m * (k + 5))), w({n, k}, DType::f32, random.floats(n * k));
+  const TestTensor wide({m, k + 5}, DType::f32, random.floats(m * (k + 5))),
+      w({n, k}, DType::f32, random.floats(n * k));
   Tensor x = wide;
   x.desc.shape[1] = k;
   ASSERT_EQ(rejection({x, w}), "");

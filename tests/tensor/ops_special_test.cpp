@@ -64,7 +64,8 @@ TEST(Activations, KeepSignsAndNan) {
 
 TEST(RmsNorm, ZerosStayZerosAndLargeValuesStayFinite) {
   EXPECT_EQ(run1("rms_norm", {0, 0, 0}, {{"eps", 1e-5}}), (Floats{0, 0, 0}));
-  EXPECT_TRUE(close(run1("rms_norm", {1e18f, -1e18f}, {{"eps", 1e-5}}), Floats{1, -1}, 4 * f32_epsilon, "rms_norm 1e18"));
+  EXPECT_TRUE(
+      close(run1("rms_norm", {1e18f, -1e18f}, {{"eps", 1e-5}}), Floats{1, -1}, 4 * f32_epsilon, "rms_norm 1e18"));
 }
 
 TEST(LayerNorm, ConstantRowGivesTheBias) {
@@ -85,7 +86,8 @@ TEST(Norms, SumInTheDocumentedOrder) {
   const float r = 1.0f / std::sqrt(sum / 37.0f + 1e-5f);
   Floats want;
   for (int64_t j = 0; j < n; j++) want.push_back(x[j] * r * w[j]);
-  const auto got = run_reference("rms_norm", {TestTensor({1, n}, f32, x), TestTensor({n}, f32, w)}, {{"eps", double{1e-5f}}});
+  const auto got =
+      run_reference("rms_norm", {TestTensor({1, n}, f32, x), TestTensor({n}, f32, w)}, {{"eps", double{1e-5f}}});
   EXPECT_TRUE(same_bits(got.floats(), want, "rms_norm 37", 3));
 }
 
@@ -93,7 +95,8 @@ TEST(NormQuantize, EqualsNormThenQuantize) {
   Random random(5);
   for (const char* norm : {"rms_norm", "layer_norm"}) {
     for (int64_t k : {16, 100, 128, 300}) {
-      const TestTensor x({3, k}, f32, random.normals(3 * k)), w({k}, f32, random.floats(k)), b({k}, f32, random.floats(k));
+      const TestTensor x({3, k}, f32, random.normals(3 * k)), w({k}, f32, random.floats(k)),
+          b({k}, f32, random.floats(k));
       std::vector<Tensor> in = {x, w};
       if (norm[0] == 'l') in.push_back(b);
       const Attrs act = {{"group", int64_t{64}}, {"offset", int64_t{8}}, {"bits", int64_t{k % 3 ? 8 : 16}}};
@@ -108,14 +111,16 @@ TEST(NormQuantize, EqualsNormThenQuantize) {
 
 TEST(MatmulEpilogue, FoldedEqualsSeparateOps) {
   Random random(7);
-  const TestTensor x({5, 96}, f32, random.normals(5 * 96)), bias({9}, f32, random.normals(9)), residual({5, 9}, f32, random.normals(45));
+  const TestTensor x({5, 96}, f32, random.normals(5 * 96)), bias({9}, f32, random.normals(9)),
+      residual({5, 9}, f32, random.normals(45));
   const RandomPanels w = random_panels({.group = 32, .bits = 5, .zero_point = ZeroPoint::minimum}, 9, 96, 8);
   const TestTensor act = run_reference("quantize", {x}, {{"group", int64_t{32}}, {"offset", int64_t{0}}});
   const Attrs attrs = {{"bias", int64_t{1}}, {"residual", int64_t{1}}, {"activation", std::string("silu")}};
   for (const auto& [name, in] : {std::pair{"matmul", &x}, {"matmul_q", &act}}) {
     const TestTensor folded = run_reference(name, {*in, w.tensor, bias, residual}, attrs);
     const TestTensor sums = run_reference(name, {*in, w.tensor});
-    const TestTensor separate = run_reference("add", {run_reference("silu", {run_reference("add", {sums, bias})}), residual});
+    const TestTensor separate =
+        run_reference("add", {run_reference("silu", {run_reference("add", {sums, bias})}), residual});
     EXPECT_TRUE(same_bits(folded.floats(), separate.floats(), name));
   }
 }
@@ -160,7 +165,8 @@ TEST(MatmulQ, RowsDoNotDependOnTheirNumber) {
   const TestTensor all = run_reference("quantize", {TestTensor({m, k}, f32, x)}, needs);
   const Floats together = run_reference("matmul_q", {all, w.tensor}).floats();
   for (int64_t i : {0, 1, 31, 32, 39}) {
-    const TestTensor row = run_reference("quantize", {TestTensor({1, k}, f32, Floats(x.begin() + i * k, x.begin() + (i + 1) * k))}, needs);
+    const TestTensor row =
+        run_reference("quantize", {TestTensor({1, k}, f32, Floats(x.begin() + i * k, x.begin() + (i + 1) * k))}, needs);
     const Floats want(together.begin() + i * n, together.begin() + (i + 1) * n);
     EXPECT_TRUE(same_bits(run_reference("matmul_q", {row, w.tensor}).floats(), want, "row " + std::to_string(i)));
   }
@@ -180,10 +186,12 @@ TEST(Attention, ChunksGiveTheBitsOfOnePass) {
   Random random(17);
   const int64_t length = 45, heads = 4, kv_heads = 2, d = 8;
   const Attrs attrs = {{"heads", heads}, {"kv_heads", kv_heads}, {"scale", 0.35}, {"window", int64_t{20}}};
-  const Floats q = random.normals(length * heads * d), k = random.normals(length * kv_heads * d), v = random.normals(length * kv_heads * d);
+  const Floats q = random.normals(length * heads * d), k = random.normals(length * kv_heads * d),
+               v = random.normals(length * kv_heads * d);
   auto run = [&](int64_t chunk) {
     const TestTensor table({1, 2}, Ints{1, 0});
-    const TestTensor k_pages({{2, kv_heads, d, 32}, DType::f16, nullptr}), v_pages({{2, kv_heads, 32, d}, DType::f16, nullptr});
+    const TestTensor k_pages({{2, kv_heads, d, 32}, DType::f16, nullptr}),
+        v_pages({{2, kv_heads, 32, d}, DType::f16, nullptr});
     Floats all;
     for (int64_t begin = 0; begin < length; begin += chunk) {
       const int64_t m = std::min(chunk, length - begin);
@@ -211,15 +219,20 @@ TEST(Attention, I8PagesHoldCodesOfEachRowAndItsScale) {
     return x;
   };
   for (auto [d, dv] : {std::pair<int64_t, int64_t>{12, 5}, {7, 16}}) {
-    const Floats q = random.normals(length * heads * d), k = random.normals(length * kv_heads * d), v = random.normals(length * kv_heads * dv);
+    const Floats q = random.normals(length * heads * d), k = random.normals(length * kv_heads * d),
+                 v = random.normals(length * kv_heads * dv);
     Ints positions(length);
     for (int32_t i = 0; i < length; i++) positions[i] = i;
-    const TestTensor k_pages({{2, kv_heads, d + d % 2 + 4, 32}, DType::i8, nullptr}), v_pages({{2, kv_heads, dv + 4, 32}, DType::i8, nullptr});
+    const TestTensor k_pages({{2, kv_heads, d + d % 2 + 4, 32}, DType::i8, nullptr}),
+        v_pages({{2, kv_heads, dv + 4, 32}, DType::i8, nullptr});
     const Attrs attrs = {{"heads", heads}, {"kv_heads", kv_heads}, {"scale", 0.4}};
-    const Floats got = run_reference("attention", {TestTensor({length, heads * d}, f32, q), TestTensor({length, kv_heads * d}, f32, k),
-                                                   TestTensor({length, kv_heads * dv}, f32, v), TestTensor({length}, positions),
-                                                   TestTensor({length}, Ints(length, 0)), TestTensor({1, 2}, Ints{1, 0}), k_pages, v_pages},
-                                     attrs).floats();
+    const Floats got =
+        run_reference("attention",
+                      {TestTensor({length, heads * d}, f32, q), TestTensor({length, kv_heads * d}, f32, k),
+                       TestTensor({length, kv_heads * dv}, f32, v), TestTensor({length}, positions),
+                       TestTensor({length}, Ints(length, 0)), TestTensor({1, 2}, Ints{1, 0}), k_pages, v_pages},
+                      attrs)
+            .floats();
     AttentionShape shape{length, heads, kv_heads, d, 0.4};
     shape.dv = dv;
     // Codes times scales are rounded to f32 by coded() only.
@@ -238,7 +251,8 @@ TEST(Copy, ConvertsWithSaturation) {
 TEST(Rope, PositionZeroIsTheIdentity) {
   Random random(19);
   const Floats x = random.normals(32);
-  const TestTensor table = run_reference("rope_table", {TestTensor({1}, Ints{0}), TestTensor({8}, f32, random.floats(8))});
+  const TestTensor table =
+      run_reference("rope_table", {TestTensor({1}, Ints{0}), TestTensor({8}, f32, random.floats(8))});
   for (const char* pairing : {"halves", "interleaved"}) {
     const Attrs attrs = {{"head_dim", int64_t{32}}, {"pairing", std::string(pairing)}};
     EXPECT_TRUE(same_bits(run_reference("rope", {TestTensor({1, 32}, f32, x), table}, attrs).floats(), x, pairing));

@@ -61,7 +61,8 @@ TEST(Panel, RefusesWhatDoesNotFit) {
 TEST(QuantizeActRow, FollowsTheArithmeticStepByStep) {
   Random random(2);
   const int64_t k = 300;
-  for (const ActNeeds& needs : {ActNeeds{16, 0}, {32, 8}, {64, 16}, {128, 128}, {16, 0, 16}, {32, 128, 16}, {128, 64, 16}}) {
+  for (const ActNeeds& needs :
+       {ActNeeds{16, 0}, {32, 8}, {64, 16}, {128, 128}, {16, 0, 16}, {32, 128, 16}, {128, 64, 16}}) {
     const int group = needs.group, offset = needs.offset;
     const float limit = needs.bits == 16 ? 32767 : 127;
     const Floats x = random.normals(k);

@@ -155,8 +155,8 @@ TEST(FoldGate, JoinsAPairInEitherOrder) {
         if (bias) gate = c.add("add", {gate, c.vector(24)}), up = c.add("add", {up, c.vector(24)});
         gate = c.add("silu", {gate});
         c.graph.output(swapped ? c.add("mul", {up, gate}) : c.add("mul", {gate, up}));
-        const Graph after =
-            expect_rewrite(c, [](Graph g) { return passes::fold_gate(passes::fold_epilogue(std::move(g))); }, {"matmul"});
+        const Graph after = expect_rewrite(
+            c, [](Graph g) { return passes::fold_gate(passes::fold_epilogue(std::move(g))); }, {"matmul"});
         EXPECT_EQ(after.nodes[0].attrs.s("gate"), "silu");
         EXPECT_EQ(after.nodes[0].name, "blk.1.gate+up");
         EXPECT_EQ(after.owned.size(), bias ? 1u : 0u);
@@ -314,8 +314,9 @@ TEST(Passes, RewriteADecoderBlock) {
 TEST(Passes, KeepTheBitsOfDenseGraphs) {
   Case c(17);
   block(c, "");
-  expect_rewrite(c, passes::run_all,
-                 {"rms_norm", "matmul", "slice", "slice", "softmax", "softmax", "mul", "matmul", "rms_norm", "matmul", "matmul"});
+  expect_rewrite(
+      c, passes::run_all,
+      {"rms_norm", "matmul", "slice", "slice", "softmax", "softmax", "mul", "matmul", "rms_norm", "matmul", "matmul"});
 }
 
 }  // namespace

@@ -91,7 +91,9 @@ void fused_run(const void*, const KernelArgs& args) {
     mix_rows(args, row, row + 1);
   }
 }
-Bound bind_fused(const Call&) { return {.run = fused_run, .state = nullptr, .scratch_bytes = 100, .detail = "fused_mix_4x4"}; }
+Bound bind_fused(const Call&) {
+  return {.run = fused_run, .state = nullptr, .scratch_bytes = 100, .detail = "fused_mix_4x4"};
+}
 
 void register_test_kernels() {
   register_kernel({.name = "test_slow", .op = "test_fused_mix", .rejects = nullptr,
@@ -154,9 +156,9 @@ TEST(Plan, ChoosesTheCheapestKernelAndExplains) {
   const Value x = g.input("x", {{3, 4}, DType::f32});
   g.output(g.add(fused_op, {x, x}, {{"c", 0}}, "blk.0.mix"));
   const std::string text = Plan::compile(g, with_kernels()).explain();
-  for (const char* part : {"blk.0.mix", "test_fast: fused_mix_4x4", "1.5 us", "not test_slow: 7.0 us",
-                           "not test_picky: it never likes anything", "not test_wide: needs avx512vnni, the cap is avx2",
-                           "f32 (3, 4)"}) {
+  for (const char* part :
+       {"blk.0.mix", "test_fast: fused_mix_4x4", "1.5 us", "not test_slow: 7.0 us",
+        "not test_picky: it never likes anything", "not test_wide: needs avx512vnni, the cap is avx2", "f32 (3, 4)"}) {
     EXPECT_NE(text.find(part), std::string::npos) << part << " missing in\n" << text;
   }
   PlanOptions references = with_kernels();
@@ -287,7 +289,8 @@ TEST(Plan, RandomGraphsKeepLivingValues) {
     }
     Plan plan = Plan::compile(g, {.threads = 2, .run_passes = false});
     for (int run = 0; run < 2; ++run) plan.run(pool, std::vector{x.tensor()}, outs);
-    for (size_t i = 0; i < picks.size(); ++i) EXPECT_EQ(results[i].values, want[picks[i]]) << "seed " << seed << ", output " << i;
+    for (size_t i = 0; i < picks.size(); ++i)
+      EXPECT_EQ(results[i].values, want[picks[i]]) << "seed " << seed << ", output " << i;
   }
 }
 

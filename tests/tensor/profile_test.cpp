@@ -15,10 +15,34 @@ namespace {
 
 Profile sample() {
   Profile p;
-  p.add({.node = "blk.0.q", .op = "matmul", .kernel = "fast", .worker = 0, .begin_ns = 1000, .end_ns = 4000, .barrier_ns = 5000});
-  p.add({.node = "blk.0.\"odd\"\n", .op = "silu", .kernel = "reference", .worker = 0, .begin_ns = 5000, .end_ns = 6000, .barrier_ns = 6000});
-  p.add({.node = "blk.1.q", .op = "matmul", .kernel = "fast", .worker = 0, .begin_ns = 6000, .end_ns = 10000, .barrier_ns = 10000});
-  p.add({.node = "blk.0.q", .op = "matmul", .kernel = "fast", .worker = 1, .begin_ns = 1000, .end_ns = 5000, .barrier_ns = 5000});
+  p.add({.node = "blk.0.q",
+         .op = "matmul",
+         .kernel = "fast",
+         .worker = 0,
+         .begin_ns = 1000,
+         .end_ns = 4000,
+         .barrier_ns = 5000});
+  p.add({.node = "blk.0.\"odd\"\n",
+         .op = "silu",
+         .kernel = "reference",
+         .worker = 0,
+         .begin_ns = 5000,
+         .end_ns = 6000,
+         .barrier_ns = 6000});
+  p.add({.node = "blk.1.q",
+         .op = "matmul",
+         .kernel = "fast",
+         .worker = 0,
+         .begin_ns = 6000,
+         .end_ns = 10000,
+         .barrier_ns = 10000});
+  p.add({.node = "blk.0.q",
+         .op = "matmul",
+         .kernel = "fast",
+         .worker = 1,
+         .begin_ns = 1000,
+         .end_ns = 5000,
+         .barrier_ns = 5000});
   return p;
 }
 

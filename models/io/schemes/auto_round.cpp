@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// AutoRound (arXiv 2309.05516): tensors packed as GPTQ or AWQ pack them; modules may have widths of their own ("extra_config").
+// AutoRound (arXiv 2309.05516): tensors packed as GPTQ or AWQ pack them; modules may have widths of their own
+// ("extra_config").
 #include "models/io/schemes/module.h"
 #include "tensor/check.h"
 
@@ -13,7 +14,8 @@ bool like_awq(const Metadata& config) {
   const std::string packing = config.get_string(packing_key, "auto_round:auto_gptq");
   const bool gptq = packing == "auto_round:auto_gptq" || packing == "auto_round" || packing == "auto_round:gptqmodel";
   NIBBLE_CHECK(gptq || packing == "auto_round:auto_awq", config.file(), ": key '", packing_key,
-               "': expected auto_round, auto_round:auto_gptq, auto_round:gptqmodel or auto_round:auto_awq, found '", printable(packing), "'");
+               "': expected auto_round, auto_round:auto_gptq, auto_round:gptqmodel or auto_round:auto_awq, found '",
+               printable(packing), "'");
   return !gptq;
 }
 

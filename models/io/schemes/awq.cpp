@@ -21,7 +21,8 @@ constexpr std::string_view version_key = "quantization_config.version|quantizati
 bool gemv(const Metadata& config) {
   std::string version = config.get_string(version_key, "gemm");
   for (char& c : version) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c + 'a' - 'A' : c);
-  NIBBLE_CHECK(version == "gemm" || version == "gemv", config.file(), ": key '", version_key, "': expected gemm or gemv, found '", printable(version), "'");
+  NIBBLE_CHECK(version == "gemm" || version == "gemv", config.file(), ": key '", version_key,
+               "': expected gemm or gemv, found '", printable(version), "'");
   return version == "gemv";
 }
 
@@ -51,16 +52,20 @@ void gemm_codes(const std::byte* weights, const Sizes& s, int64_t row, int64_t r
     for (int64_t w = first; w < last; ++w) {
       const uint64_t eight = spread_nibbles(load_at<uint32_t>(weights, j * (s.n / 8) + w));
       const int64_t begin = std::max(row, 8 * w), end = std::min(row + rows, 8 * w + 8);
-      for (int64_t i = begin; i < end; ++i) out[(i - row) * s.k + j] = static_cast<uint8_t>(eight >> (8 * nibble_of[i % 8]));
+      for (int64_t i = begin; i < end; ++i)
+        out[(i - row) * s.k + j] = static_cast<uint8_t>(eight >> (8 * nibble_of[i % 8]));
     }
   }
 }
 
-void make_gemm(CodedMatrix& matrix, const ModulePart& weights, const ModulePart& zeros, const ModulePart& scales, const Sizes& s) {
+void make_gemm(CodedMatrix& matrix, const ModulePart& weights, const ModulePart& zeros, const ModulePart& scales,
+               const Sizes& s) {
   weights.expect({s.k, s.n / 8});
   zeros.expect({s.groups, s.n / 8});
   scales.expect({s.groups, s.n});
-  matrix.codes = [data = weights.data, s](int64_t row, int64_t rows, uint8_t* out) { gemm_codes(data, s, row, rows, out); };
+  matrix.codes = [data = weights.data, s](int64_t row, int64_t rows, uint8_t* out) {
+    gemm_codes(data, s, row, rows, out);
+  };
   matrix.scales = [zeros = zeros.data, scales, s](int64_t row, int64_t rows, float* out, float* offsets) {
     std::vector<float> line(static_cast<size_t>(rows));
     for (int64_t g = 0; g < s.groups; ++g) {
@@ -74,11 +79,13 @@ void make_gemm(CodedMatrix& matrix, const ModulePart& weights, const ModulePart&
   };
 }
 
-void make_gemv(CodedMatrix& matrix, const ModulePart& weights, const ModulePart& zeros, const ModulePart& scales, const Sizes& s) {
+void make_gemv(CodedMatrix& matrix, const ModulePart& weights, const ModulePart& zeros, const ModulePart& scales,
+               const Sizes& s) {
   weights.expect({s.n, s.k / 8});
   zeros.expect({s.n, -1});
   const int64_t words = zeros.dim(1);
-  NIBBLE_CHECK(words * 8 >= s.groups, zeros.where, ": expected zero points for ", s.groups, " groups, found shape ", to_string(zeros.tensor->shape));
+  NIBBLE_CHECK(words * 8 >= s.groups, zeros.where, ": expected zero points for ", s.groups, " groups, found shape ",
+               to_string(zeros.tensor->shape));
   scales.expect({s.n, words * 8});
   matrix.codes = [data = weights.data, s](int64_t row, int64_t rows, uint8_t* out) {
     for (int64_t w = row * (s.k / 8); w < (row + rows) * (s.k / 8); ++w, out += 8) {
@@ -102,7 +109,8 @@ void make_gemv(CodedMatrix& matrix, const ModulePart& weights, const ModulePart&
 }
 
 CodedMatrix make(const Module& m) {
-  const ModulePart weights = m.need(".qweight", {"i32"}), zeros = m.need(".qzeros", {"i32"}), scales = m.need(".scales", float_names);
+  const ModulePart weights = m.need(".qweight", {"i32"}), zeros = m.need(".qzeros", {"i32"}),
+                   scales = m.need(".scales", float_names);
   for (const ModulePart* part : {&weights, &zeros, &scales}) part->expect({-1, -1});
   const bool rows_first = gemv(m.config);
   Sizes s{};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// bitsandbytes. With four bits w = map[code] * absmax of its block of consecutive weights, rounded to the type of the state; two
-// codes a byte, the first in the high nibble:
+// bitsandbytes. With four bits w = map[code] * absmax of its block of consecutive weights, rounded to the type of the
+// state; two codes a byte, the first in the high nibble:
 //
 //   weight u8 (n * k / 2, 1)   weight.quant_map f32 (16)   weight.absmax f32 (blocks)
 //   weight.quant_state.bitsandbytes__nf4 or __fp4          JSON: blocksize, shape, dtype
@@ -38,7 +38,8 @@ Metadata read_state(const Module& m, std::string& kind) {
     if (!part) continue;
     kind = name;
     constexpr uint64_t limit = 1 << 16;
-    NIBBLE_CHECK(part.tensor->bytes <= limit, part.where, ": expected at most ", limit, " bytes, found ", part.tensor->bytes);
+    NIBBLE_CHECK(part.tensor->bytes <= limit, part.where, ": expected at most ", limit, " bytes, found ",
+                 part.tensor->bytes);
     const std::string text(reinterpret_cast<const char*>(part.data), static_cast<size_t>(part.tensor->bytes));
     nlohmann::json values = parse_json(text, part.where);
     NIBBLE_CHECK(values.is_object(), part.where, ": expected an object, found ", values.type_name());
@@ -49,15 +50,16 @@ Metadata read_state(const Module& m, std::string& kind) {
 
 int64_t dimension(const Metadata& state, size_t i) {
   const nlohmann::json* shape = state.find("shape");
-  const bool right = shape != nullptr && shape->is_array() && shape->size() == 2 && (*shape)[i].is_number_unsigned() && (*shape)[i] > 0 && (*shape)[i] < int64_t{1} << 31;
+  const bool right = shape != nullptr && shape->is_array() && shape->size() == 2 && (*shape)[i].is_number_unsigned() &&
+                     (*shape)[i] > 0 && (*shape)[i] < int64_t{1} << 31;
   NIBBLE_CHECK(right, state.file(), ": key 'shape': expected two sizes");
   return (*shape)[i].get<int64_t>();
 }
 
 DType state_type(const Metadata& state) {
   const std::string name = state.get_string("dtype", "bfloat16");
-  NIBBLE_CHECK(name == "bfloat16" || name == "float16" || name == "float32", state.file(), ": key 'dtype': expected bfloat16, float16 or float32, found '",
-               printable(name), "'");
+  NIBBLE_CHECK(name == "bfloat16" || name == "float16" || name == "float32", state.file(),
+               ": key 'dtype': expected bfloat16, float16 or float32, found '", printable(name), "'");
   return name == "bfloat16" ? DType::bf16 : name == "float16" ? DType::f16 : DType::f32;
 }
 
@@ -86,10 +88,14 @@ std::vector<float> read_peaks(const Module& m, const Metadata& state, int64_t bl
 }
 
 /// Whether these are the values of the book.
-bool is_book(const std::vector<float>& values, const FloatBook& book) { return std::equal(values.begin(), values.end(), book.values); }
+bool is_book(const std::vector<float>& values, const FloatBook& book) {
+  return std::equal(values.begin(), values.end(), book.values);
+}
 
-/// The codes as they are, where the map is one that we know, blocks are parts of rows or whole ones and scales are of common sizes.
-void keep_codes(CodedMatrix& matrix, const std::byte* data, const std::vector<float>& values, const std::shared_ptr<const std::vector<float>>& peaks, int64_t block) {
+/// The codes as they are, where the map is one that we know, blocks are parts of rows or whole ones and scales are of
+/// common sizes.
+void keep_codes(CodedMatrix& matrix, const std::byte* data, const std::vector<float>& values,
+                const std::shared_ptr<const std::vector<float>>& peaks, int64_t block) {
   const uint8_t codebook = matrix.type == "nf4" ? books::nf4_float : books::fp4_float;
   // scales stand for as much of a block as fits every row
   const int64_t group = std::gcd(std::gcd(block, matrix.k), int64_t{max_group});
@@ -118,9 +124,10 @@ CodedMatrix make_nibbles(const Module& m) {
   matrix.k = dimension(state, 1);
   matrix.scale = state_type(state);
   const int64_t block = state.need_int("blocksize", 1, 1 << 20), elements = matrix.n * matrix.k;
-  const ModulePart codes = m.need(".weight", {"u8", "i8", "bf16", "f16", "f32"}), map = m.need(".weight.quant_map", {"f32"});
-  NIBBLE_CHECK(codes.tensor->bytes == static_cast<uint64_t>((elements + 1) / 2), codes.where, ": expected ", (elements + 1) / 2, " bytes for (", matrix.n, ", ",
-               matrix.k, "), found ", codes.tensor->bytes);
+  const ModulePart codes = m.need(".weight", {"u8", "i8", "bf16", "f16", "f32"}),
+                   map = m.need(".weight.quant_map", {"f32"});
+  NIBBLE_CHECK(codes.tensor->bytes == static_cast<uint64_t>((elements + 1) / 2), codes.where, ": expected ",
+               (elements + 1) / 2, " bytes for (", matrix.n, ", ", matrix.k, "), found ", codes.tensor->bytes);
   map.expect({16});
   std::vector<float> values(16);
   map.floats(0, 16, values.data());
@@ -146,7 +153,8 @@ CodedMatrix make_bytes(const Module& m) {
   matrix.bits = 8;
   matrix.scale = DType::f32;
   matrix.codes = [data = codes.data, k = matrix.k](int64_t row, int64_t rows, uint8_t* out) {
-    for (int64_t i = row * k; i < (row + rows) * k; ++i) *out++ = static_cast<uint8_t>(load_at<uint8_t>(data, i) ^ 0x80);
+    for (int64_t i = row * k; i < (row + rows) * k; ++i)
+      *out++ = static_cast<uint8_t>(load_at<uint8_t>(data, i) ^ 0x80);
   };
   matrix.scales = [scales](int64_t row, int64_t rows, float* out, float* offsets) {
     scales.floats(row, rows, out);

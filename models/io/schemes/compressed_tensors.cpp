@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// compressed-tensors, as llm-compressor saves it. w = scale * (code - zero); scales are for groups of columns, rows, blocks or
-// the whole, which their shape says. The tensors tell which of the formats a module is in:
+// compressed-tensors, as llm-compressor saves it. w = scale * (code - zero); scales are for groups of columns, rows,
+// blocks or the whole, which their shape says. The tensors tell which of the formats a module is in:
 //
 //   pack-quantized   weight_packed i32 (n, ceil(k * bits / 32))   codes + 2^(bits-1) along k, lowest bits first
 //                    weight_zero_point i32 (ceil(n * bits / 32), groups), optional, likewise along n
@@ -28,9 +28,11 @@ void check(const Metadata& config) {
     config.need_int(key + ".num_bits", 1, 8);
   }
   const std::string sparsity = config.get_string("quantization_config.sparsity_config.format", "dense");
-  NIBBLE_CHECK(sparsity == "dense", config.file(), ": key 'quantization_config.sparsity_config.format': expected dense, found '", printable(sparsity), "'");
+  NIBBLE_CHECK(sparsity == "dense", config.file(),
+               ": key 'quantization_config.sparsity_config.format': expected dense, found '", printable(sparsity), "'");
   const nlohmann::json* transforms = config.find("quantization_config.transform_config");
-  NIBBLE_CHECK(transforms == nullptr || transforms->empty(), config.file(), ": key 'quantization_config.transform_config': transforms are not supported");
+  NIBBLE_CHECK(transforms == nullptr || transforms->empty(), config.file(),
+               ": key 'quantization_config.transform_config': transforms are not supported");
 }
 
 std::string_view module(const StoredTensor& tensor) {
@@ -67,17 +69,19 @@ CodedMatrix make_packed(const Module& m, const ModulePart& codes) {
   shape.floats(0, 2, sizes);
   CodedMatrix matrix;
   matrix.n = codes.dim(0);
-  NIBBLE_CHECK(sizes[0] == static_cast<float>(matrix.n) && sizes[1] >= 32 && sizes[1] < 0x1p24f, shape.where, ": expected ", matrix.n,
-               " rows, at least 32 columns, found (", sizes[0], ", ", sizes[1], ")");
+  NIBBLE_CHECK(sizes[0] == static_cast<float>(matrix.n) && sizes[1] >= 32 && sizes[1] < 0x1p24f, shape.where,
+               ": expected ", matrix.n, " rows, at least 32 columns, found (", sizes[0], ", ", sizes[1], ")");
   matrix.k = static_cast<int64_t>(sizes[1]);
   const int64_t words = codes.dim(1);
   matrix.bits = static_cast<int>(words * 32 / matrix.k);
   NIBBLE_CHECK(configured(m.config, matrix.bits) && (matrix.k * matrix.bits + 31) / 32 == words, codes.where,
-               ": expected rows of ", matrix.k, " codes of the width of a config group, found shape ", to_string(codes.tensor->shape));
+               ": expected rows of ", matrix.k, " codes of the width of a config group, found shape ",
+               to_string(codes.tensor->shape));
   matrix.type = message("packed", matrix.bits);
   const ScaleGrid grid(m.need(".weight_scale", float_names), matrix.n, matrix.k, false);
-  NIBBLE_CHECK(configured(m.config, matrix.bits, matrix.k, grid.columns), grid.part.where, ": expected scales for the groups of a config group of ",
-               matrix.bits, " bits, found shape ", to_string(grid.part.tensor->shape));
+  NIBBLE_CHECK(configured(m.config, matrix.bits, matrix.k, grid.columns), grid.part.where,
+               ": expected scales for the groups of a config group of ", matrix.bits, " bits, found shape ",
+               to_string(grid.part.tensor->shape));
   matrix.scale = grid.type();
   matrix.group = grid.columns_per_scale;
   read_groups(m, matrix);
@@ -85,7 +89,8 @@ CodedMatrix make_packed(const Module& m, const ModulePart& codes) {
   if (zeros) zeros.expect({(matrix.n * matrix.bits + 31) / 32, grid.columns});
   matrix.zero_point = zeros ? ZeroPoint::integer : ZeroPoint::symmetric;
   matrix.codes = [data = codes.data, words, k = matrix.k, bits = matrix.bits](int64_t row, int64_t rows, uint8_t* out) {
-    for (int64_t i = row; i < row + rows; ++i, out += k) unpack_stream(data + static_cast<size_t>(i * words) * 4, bits, k, out);
+    for (int64_t i = row; i < row + rows; ++i, out += k)
+      unpack_stream(data + static_cast<size_t>(i * words) * 4, bits, k, out);
   };
   matrix.scales = [grid, zeros, bits = matrix.bits](int64_t row, int64_t rows, float* out, float* offsets) {
     for (int64_t i = row; i < row + rows; ++i, out += grid.columns)
@@ -120,17 +125,23 @@ CodedMatrix make_bytes(const Module& m, const ModulePart& codes) {
   matrix.group = grid.columns_per_scale;
   read_groups(m, matrix);
   const ModulePart zeros = m.find(".weight_zero_point", {"i8"});
-  if (zeros) NIBBLE_CHECK(zeros.tensor->shape.elements() == grid.rows * grid.columns, zeros.where, ": expected as many as scales, ", grid.rows * grid.columns,
-                          ", found shape ", to_string(zeros.tensor->shape));
+  if (zeros)
+    NIBBLE_CHECK(zeros.tensor->shape.elements() == grid.rows * grid.columns, zeros.where,
+                 ": expected as many as scales, ", grid.rows * grid.columns, ", found shape ",
+                 to_string(zeros.tensor->shape));
   matrix.zero_point = zeros ? ZeroPoint::integer : ZeroPoint::symmetric;
   matrix.codes = [data = codes.data, k = matrix.k](int64_t row, int64_t rows, uint8_t* out) {
-    for (int64_t i = row * k; i < (row + rows) * k; ++i) *out++ = static_cast<uint8_t>(load_at<uint8_t>(data, i) ^ 0x80);
+    for (int64_t i = row * k; i < (row + rows) * k; ++i)
+      *out++ = static_cast<uint8_t>(load_at<uint8_t>(data, i) ^ 0x80);
   };
   matrix.scales = [grid, zeros](int64_t row, int64_t rows, float* out, float* offsets) {
     for (int64_t i = row; i < row + rows; ++i, out += grid.columns) {
       grid.line(i, out);
       for (int64_t g = 0; g < grid.columns; ++g)
-        *offsets++ = 128.0f + (zeros ? static_cast<float>(load_at<int8_t>(zeros.data, i / grid.rows_per_scale * grid.columns + g)) : 0.0f);
+        *offsets++ =
+            128.0f + (zeros
+                          ? static_cast<float>(load_at<int8_t>(zeros.data, i / grid.rows_per_scale * grid.columns + g))
+                          : 0.0f);
     }
   };
   return matrix;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// FP8 as DeepSeek and transformers save it: weight f8_e4m3 (n, k), w = weight * scale rounded to the type the model computes in.
+// FP8 as DeepSeek and transformers save it: weight f8_e4m3 (n, k), w = weight * scale rounded to the type the model
+// computes in.
 //
 //   weight_scale_inv (ceil(n / a), ceil(k / b))    weight_block_size [a, b]; floats, or bytes that are exponents of two
 //   weight_scale or weight_scale_inv               without blocks: one, or one a row
@@ -17,11 +18,13 @@ constexpr std::string_view block_key = "quantization_config.weight_block_size";
 
 void check(const Metadata& config) {
   const std::string format = config.get_string("quantization_config.fmt", "e4m3");
-  NIBBLE_CHECK(format == "e4m3", config.file(), ": key 'quantization_config.fmt': expected e4m3, found '", printable(format), "'");
+  NIBBLE_CHECK(format == "e4m3", config.file(), ": key 'quantization_config.fmt': expected e4m3, found '",
+               printable(format), "'");
   const nlohmann::json* block = config.find(block_key);
   if (block == nullptr) return;
   bool right = block->is_array() && block->size() == 2;
-  for (size_t i = 0; right && i < 2; ++i) right = (*block)[i].is_number_unsigned() && (*block)[i] > 0 && (*block)[i] < 1 << 20;
+  for (size_t i = 0; right && i < 2; ++i)
+    right = (*block)[i].is_number_unsigned() && (*block)[i] > 0 && (*block)[i] < 1 << 20;
   NIBBLE_CHECK(right, config.file(), ": key '", block_key, "': expected two sizes, found ", printable(block->dump()));
 }
 

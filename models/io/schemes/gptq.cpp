@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// GPTQ (arXiv 2210.17323) as AutoGPTQ and GPTQModel save it. w = scales[g] * (code - zero[g]), g the group of the column.
+// GPTQ (arXiv 2210.17323) as AutoGPTQ and GPTQModel save it. w = scales[g] * (code - zero[g]), g the group of the
+// column.
 //
 //   qweight  i32 (k * bits / 32, n)        codes along k, lowest bits first; those of 3 bits run over words' ends
 //   qzeros   i32 (groups, n * bits / 32)   likewise along n; "gptq" stores zero - 1, "gptq_v2" zero
@@ -25,9 +26,11 @@ void check(const Metadata& config) {
   NIBBLE_CHECK(known_width(bits), config.file(), ": key '", bits_key, "': expected 2, 3, 4 or 8, found ", bits);
   group_size(config, group_key);
   const std::string format = config.get_string(format_key, "gptq");
-  NIBBLE_CHECK(format == "gptq" || format == "gptq_v2", config.file(), ": key '", format_key, "': expected gptq or gptq_v2, found '", printable(format), "'");
+  NIBBLE_CHECK(format == "gptq" || format == "gptq_v2", config.file(), ": key '", format_key,
+               "': expected gptq or gptq_v2, found '", printable(format), "'");
   const std::string words = config.get_string("quantization_config.pack_dtype", "int32");
-  NIBBLE_CHECK(words == "int32", config.file(), ": key 'quantization_config.pack_dtype': expected int32, found '", printable(words), "'");
+  NIBBLE_CHECK(words == "int32", config.file(), ": key 'quantization_config.pack_dtype': expected int32, found '",
+               printable(words), "'");
 }
 
 std::string_view module(const StoredTensor& tensor) {
@@ -81,7 +84,8 @@ struct Layout {
       for (int64_t c = 0; c < rows; ++c) {
         uint32_t words[3];
         for (int w = 0; w < 3; ++w) words[w] = load_at<uint32_t>(weights, (3 * i + w) * n + row + c);
-        for (int s = 0; s < 32; ++s) out[c * k + 32 * i + s] = static_cast<uint8_t>(code_at(reinterpret_cast<const std::byte*>(words), 3, s));
+        for (int s = 0; s < 32; ++s)
+          out[c * k + 32 * i + s] = static_cast<uint8_t>(code_at(reinterpret_cast<const std::byte*>(words), 3, s));
       }
     }
   }
@@ -100,8 +104,9 @@ int width(const Module& m, const ModulePart& zeros, int64_t n) {
   const auto bits = static_cast<int>(m.config.need_int(bits_key, 2, 8));
   if (!m.config.has("quantization_config.dynamic") && !m.config.has("quantization_config.extra_config")) return bits;
   const int64_t found = n > 0 ? zeros.dim(1) * 32 / n : 0;
-  NIBBLE_CHECK(known_width(found) && zeros.dim(1) * 32 == n * found, zeros.where, ": expected zero points of 2, 3, 4 or 8 bits for ", n,
-               " rows, found shape ", to_string(zeros.tensor->shape));
+  NIBBLE_CHECK(known_width(found) && zeros.dim(1) * 32 == n * found, zeros.where,
+               ": expected zero points of 2, 3, 4 or 8 bits for ", n, " rows, found shape ",
+               to_string(zeros.tensor->shape));
   return static_cast<int>(found);
 }
 
@@ -114,20 +119,23 @@ std::vector<int32_t> read_groups(const Module& m, int64_t k, int64_t groups) {
 
 /// AutoRound says it otherwise.
 bool stores_minus_one(const Metadata& config) {
-  if (config.has("quantization_config.packing_format")) return config.get_string("quantization_config.packing_format", "") == "auto_round:auto_gptq";
+  if (config.has("quantization_config.packing_format"))
+    return config.get_string("quantization_config.packing_format", "") == "auto_round:auto_gptq";
   return config.get_string(format_key, "gptq") == "gptq";
 }
 
 CodedMatrix make(const Module& m) {
-  const ModulePart weights = m.need(".qweight", {"i32"}), zeros = m.need(".qzeros", {"i32"}), scales = m.need(".scales", float_names);
+  const ModulePart weights = m.need(".qweight", {"i32"}), zeros = m.need(".qzeros", {"i32"}),
+                   scales = m.need(".scales", float_names);
   scales.expect({-1, -1});
   zeros.expect({-1, -1});
   const int64_t groups = scales.dim(0), n = scales.dim(1);
   weights.expect({-1, n});
   const int bits = width(m, zeros, n);
   const int64_t k = weights.dim(0) * 32 / bits;
-  NIBBLE_CHECK(weights.dim(0) > 0 && n > 0 && groups > 0 && k * bits == weights.dim(0) * 32 && n * bits % 32 == 0, weights.where,
-               ": expected whole words of ", bits, "-bit codes, found shape ", to_string(weights.tensor->shape));
+  NIBBLE_CHECK(weights.dim(0) > 0 && n > 0 && groups > 0 && k * bits == weights.dim(0) * 32 && n * bits % 32 == 0,
+               weights.where, ": expected whole words of ", bits, "-bit codes, found shape ",
+               to_string(weights.tensor->shape));
   zeros.expect({groups, n * bits / 32});
   int64_t group = group_size(m.config, group_key);
   if (group < 0) group = k;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// HQQ as transformers saves it. w = scale * (code - zero), zero a float. The weights, row after row, are a matrix of codes with a
-// scale for each of its rows (axis 1) or columns (axis 0):
+// HQQ as transformers saves it. w = scale * (code - zero), zero a float. The weights, row after row, are a matrix of
+// codes with a scale for each of its rows (axis 1) or columns (axis 0):
 //
 //   axis 1   (n * k / group, group)     axis 0   (group, n * k / group)
 //   W_q      u8: 8 / nbits rows in one, those that are a step apart, the first in the highest bits
@@ -23,10 +23,12 @@ std::string_view module(const StoredTensor& tensor) {
 
 int64_t number(const Module& m, std::string_view suffix, int64_t low, int64_t high) {
   const ModulePart part = m.need(suffix, {"i32", "i64", "u8"});
-  NIBBLE_CHECK(part.tensor->shape.elements() == 1, part.where, ": expected one number, found shape ", to_string(part.tensor->shape));
+  NIBBLE_CHECK(part.tensor->shape.elements() == 1, part.where, ": expected one number, found shape ",
+               to_string(part.tensor->shape));
   float value = 0;
   part.floats(0, 1, &value);
-  NIBBLE_CHECK(value >= static_cast<float>(low) && value <= static_cast<float>(high), part.where, ": expected ", low, " to ", high, ", found ", value);
+  NIBBLE_CHECK(value >= static_cast<float>(low) && value <= static_cast<float>(high), part.where, ": expected ", low,
+               " to ", high, ", found ", value);
   return static_cast<int64_t>(value);
 }
 
@@ -54,16 +56,20 @@ CodedMatrix make(const Module& m) {
   shape.expect({2});
   float sizes[2];
   shape.floats(0, 2, sizes);
-  NIBBLE_CHECK(sizes[0] >= 1 && sizes[1] >= 1 && sizes[0] < 0x1p24f && sizes[1] < 0x1p24f, shape.where, ": expected two sizes, found (", sizes[0], ", ", sizes[1], ")");
+  NIBBLE_CHECK(sizes[0] >= 1 && sizes[1] >= 1 && sizes[0] < 0x1p24f && sizes[1] < 0x1p24f, shape.where,
+               ": expected two sizes, found (", sizes[0], ", ", sizes[1], ")");
   matrix.n = static_cast<int64_t>(sizes[0]);
   matrix.k = static_cast<int64_t>(sizes[1]);
   const auto bits = static_cast<int>(number(m, ".nbits", 1, 8));
-  NIBBLE_CHECK(bits == 2 || bits == 3 || bits == 4 || bits == 8, m.folder.path(), ": tensor ", printable(m.name), ".nbits: expected 2, 3, 4 or 8, found ", bits);
+  NIBBLE_CHECK(bits == 2 || bits == 3 || bits == 4 || bits == 8, m.folder.path(), ": tensor ", printable(m.name),
+               ".nbits: expected 2, 3, 4 or 8, found ", bits);
   const int64_t axis = number(m, ".axis", 0, 1), elements = matrix.n * matrix.k;
-  const ModulePart codes = m.need(".W_q", {bits == 3 ? "i32" : "u8"}), scales = m.need(".scale", float_names), zeros = m.need(".zero", float_names);
+  const ModulePart codes = m.need(".W_q", {bits == 3 ? "i32" : "u8"}), scales = m.need(".scale", float_names),
+                   zeros = m.need(".zero", float_names);
   codes.expect({-1, -1});
   const int64_t count = scales.tensor->shape.elements();
-  NIBBLE_CHECK(count > 0 && elements % count == 0, scales.where, ": expected scales for ", elements, " weights, found shape ", to_string(scales.tensor->shape));
+  NIBBLE_CHECK(count > 0 && elements % count == 0, scales.where, ": expected scales for ", elements,
+               " weights, found shape ", to_string(scales.tensor->shape));
   zeros.expect(scales.tensor->shape);
   const int64_t group = elements / count, rows = axis == 1 ? count : group, slots = bits == 3 ? 10 : 8 / bits;
   const Codes reader{codes.data, axis == 1 ? group : count, (rows + slots - 1) / slots, bits, matrix.k};

@@ -9,7 +9,8 @@ namespace nibble::models {
 
 void ModulePart::expect(const Shape& shape) const {
   bool same = tensor->shape.rank() == shape.rank();
-  for (int i = 0; same && i < shape.rank(); ++i) same = shape[i] == -1 ? tensor->shape[i] > 0 : shape[i] == tensor->shape[i];
+  for (int i = 0; same && i < shape.rank(); ++i)
+    same = shape[i] == -1 ? tensor->shape[i] > 0 : shape[i] == tensor->shape[i];
   NIBBLE_CHECK(same, where, ": expected shape ", to_string(shape), ", found ", to_string(tensor->shape));
 }
 
@@ -34,14 +35,15 @@ ModulePart Module::find(std::string_view suffix, const TypeNames& types) const {
   part.data = file.bytes().data() + part.tensor->offset;
   std::string known;
   for (const std::string_view type : types) known += (known.empty() ? "" : " or ") + std::string(type);
-  NIBBLE_CHECK(std::find(types.begin(), types.end(), part.tensor->type_name()) != types.end(), part.where, ": expected type ", known,
-               ", found ", part.tensor->type_name());
+  NIBBLE_CHECK(std::find(types.begin(), types.end(), part.tensor->type_name()) != types.end(), part.where,
+               ": expected type ", known, ", found ", part.tensor->type_name());
   return part;
 }
 
 ModulePart Module::need(std::string_view suffix, const TypeNames& types) const {
   ModulePart part = find(suffix, types);
-  NIBBLE_CHECK(part, folder.path(), ": no tensor ", printable(name), suffix, ", which the module's quantised weight needs");
+  NIBBLE_CHECK(part, folder.path(), ": no tensor ", printable(name), suffix,
+               ", which the module's quantised weight needs");
   return part;
 }
 

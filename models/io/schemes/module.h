@@ -53,8 +53,8 @@ inline uint64_t spread_nibbles(uint32_t word) {
   return (x | x << 4) & 0x0f0f0f0f0f0f0f0fu;
 }
 
-/// The size of a group that the configuration has under one of `keys`: 128 when there is none, -1 when all columns are one
-/// group. Throws Error for 0.
+/// The size of a group that the configuration has under one of `keys`: 128 when there is none, -1 when all columns are
+/// one group. Throws Error for 0.
 int64_t group_size(const Metadata& config, std::string_view keys);
 
 using TypeNames = std::vector<std::string_view>;
@@ -83,7 +83,7 @@ struct Scheme {
   CodedMatrix (*make)(const Module& module);
 };
 
-extern const Scheme gptq_scheme, awq_scheme, compressed_tensors_scheme, fp8_scheme, fbgemm_fp8_scheme, bitsandbytes_scheme,
-    auto_round_scheme, intel_auto_round_scheme, hqq_scheme;
+extern const Scheme gptq_scheme, awq_scheme, compressed_tensors_scheme, fp8_scheme, fbgemm_fp8_scheme,
+    bitsandbytes_scheme, auto_round_scheme, intel_auto_round_scheme, hqq_scheme;
 
 }  // namespace nibble::models

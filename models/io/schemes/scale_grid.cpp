@@ -16,13 +16,14 @@ ScaleGrid::ScaleGrid(ModulePart scales, int64_t n, int64_t k, bool blocks) : par
   if (shape.rank() > 0) rows = shape[0];
   if (shape.rank() > 1) columns = shape[1];
   const bool right = blocks ? rows > 0 && n % rows == 0 : rows == n || rows * columns == 1;
-  NIBBLE_CHECK(shape.rank() <= 2 && right && columns > 0 && k % columns == 0, part.where, ": expected scales that divide (", n, ", ", k,
-               ") evenly, found shape ", to_string(shape));
+  NIBBLE_CHECK(shape.rank() <= 2 && right && columns > 0 && k % columns == 0, part.where,
+               ": expected scales that divide (", n, ", ", k, ") evenly, found shape ", to_string(shape));
   rows_per_scale = n / rows;
   columns_per_scale = k / columns;
 }
 
-ScaleGrid::ScaleGrid(ModulePart scales, int64_t n, int64_t k, int64_t block_rows, int64_t block_columns) : part(std::move(scales)) {
+ScaleGrid::ScaleGrid(ModulePart scales, int64_t n, int64_t k, int64_t block_rows, int64_t block_columns)
+    : part(std::move(scales)) {
   rows = (n + block_rows - 1) / block_rows;
   columns = (k + block_columns - 1) / block_columns;
   rows_per_scale = block_rows;
@@ -81,7 +82,8 @@ CodedMatrix scaled_floats(const Module& m, const ModulePart& codes, const ScaleG
   matrix.group = grid.columns_per_scale;
   matrix.codes = [codes, k = matrix.k](int64_t row, int64_t rows, uint8_t* out) {
     std::memcpy(out, codes.data + row * k, static_cast<size_t>(rows * k));
-    for (int64_t i = 0; i < rows * k; ++i) NIBBLE_CHECK((out[i] & 0x7f) != 0x7f, codes.where, ": weight (", row + i / k, ", ", i % k, ") is nan");
+    for (int64_t i = 0; i < rows * k; ++i)
+      NIBBLE_CHECK((out[i] & 0x7f) != 0x7f, codes.where, ": weight (", row + i / k, ", ", i % k, ") is nan");
   };
   matrix.scales = [grid](int64_t row, int64_t rows, float* out, float* offsets) {
     std::fill(offsets, offsets + rows * grid.columns, 0.0f);
@@ -101,7 +103,8 @@ std::vector<int32_t> group_indices(const ModulePart& part, int64_t k, int64_t gr
   for (int64_t j = 0; j < k; ++j) {
     const int64_t g = part.tensor->block_bytes() == 4 ? load_at<int32_t>(part.data, j) : load_at<int64_t>(part.data, j);
     none += g == -1;
-    NIBBLE_CHECK((g >= 0 && g < groups && none == 0) || none == j + 1, part.where, ": column ", j, ": expected a group from 0 to ", groups - 1, ", found ", g);
+    NIBBLE_CHECK((g >= 0 && g < groups && none == 0) || none == j + 1, part.where, ": column ", j,
+                 ": expected a group from 0 to ", groups - 1, ", found ", g);
     result[static_cast<size_t>(j)] = static_cast<int32_t>(g);
   }
   if (none > 0) result.clear();

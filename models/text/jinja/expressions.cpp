@@ -61,7 +61,8 @@ std::vector<Value> Interpreter::elements(const Value& value) {
       const Text& text = value.text();
       for (size_t at = 0, length; at < text.bytes.size(); at += length) {
         length = char_length(text.bytes, at);
-        out.push_back(make_text(text.plain.empty() ? Text{text.bytes.substr(at, length)} : part(text, at, at + length)));
+        out.push_back(
+            make_text(text.plain.empty() ? Text{text.bytes.substr(at, length)} : part(text, at, at + length)));
       }
       return out;
     }

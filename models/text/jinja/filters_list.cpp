@@ -66,7 +66,8 @@ std::vector<Value> sorted(Interpreter& in, const std::vector<Value>& items, cons
     }
     return false;
   };
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return reverse ? before(b, a) : before(a, b); });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return reverse ? before(b, a) : before(a, b); });
   std::vector<Value> out;
   for (size_t i : order) out.push_back(items[i]);
   return out;
@@ -284,7 +285,8 @@ Value filter_groupby(Call& call) {
   std::vector<Value> out, group;
   Value grouper, seen;
   const auto flush = [&] {
-    if (!group.empty()) out.push_back(call.in.make_list({grouper, call.in.make_list(std::exchange(group, {}))}, ListKind::tuple));
+    if (!group.empty())
+      out.push_back(call.in.make_list({grouper, call.in.make_list(std::exchange(group, {}))}, ListKind::tuple));
   };
   for (const Value& pair : sorted(call.in, both, keys, false)) {
     const Value key = flag(a[3]) ? pair.list().items[0] : without_case(pair.list().items[0]);

@@ -48,7 +48,8 @@ Value filter_title(Call& call) {
   for (size_t at = 0; at < text.bytes.size();) {
     const int32_t code = code_point(text.bytes, at);
     const size_t length = char_length(text.bytes, at);
-    if (is_space(code) || (code < 0x80 && std::string_view("-({[<").find(static_cast<char>(code)) != std::string::npos)) {
+    if (is_space(code) ||
+        (code < 0x80 && std::string_view("-({[<").find(static_cast<char>(code)) != std::string::npos)) {
       flush(at);
       out += text.bytes.substr(at, length);
       word = at + length;
@@ -256,7 +257,8 @@ Value filter_round(Call& call) {
   const int64_t precision = whole_or(a[1], 0, "round");
   const std::string method = present(a[2]) ? text_of(*a[2], "round").bytes : "common";
   NIBBLE_CHECK(std::abs(precision) <= 300, "round: the precision is out of range");
-  NIBBLE_CHECK(method == "common" || method == "ceil" || method == "floor", "round: the method is common, ceil or floor");
+  NIBBLE_CHECK(method == "common" || method == "ceil" || method == "floor",
+               "round: the method is common, ceil or floor");
   if (method == "common" && value.is_integral() && precision >= 0) return value.integer();
   if (method == "common" && precision >= 0) {
     char buffer[800];
@@ -267,12 +269,16 @@ Value filter_round(Call& call) {
     return out;
   }
   const double scale = std::pow(10.0, static_cast<double>(precision)), scaled = value.real() * scale;
-  return (method == "ceil" ? std::ceil(scaled) : method == "floor" ? std::floor(scaled) : std::nearbyint(scaled)) / scale;
+  return (method == "ceil"    ? std::ceil(scaled)
+          : method == "floor" ? std::floor(scaled)
+                              : std::nearbyint(scaled)) /
+         scale;
 }
 
 Value filter_format(Call& call) {
   std::vector<Value> rest(call.args.begin() + 1, call.args.end());
-  const Value values = call.named.empty() ? call.in.make_list(std::move(rest), ListKind::tuple) : dict_value(call.named);
+  const Value values =
+      call.named.empty() ? call.in.make_list(std::move(rest), ListKind::tuple) : dict_value(call.named);
   return call.in.make_text(format_percent(call.in, input_text(call), values));
 }
 

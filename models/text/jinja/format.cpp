@@ -34,7 +34,9 @@ int number(std::string_view text, size_t& at) {
 Spec parse_spec(std::string_view text) {
   Spec spec;
   size_t at = 0;
-  const auto is_align = [&](size_t i) { return i < text.size() && std::string_view("<>^=").find(text[i]) != std::string_view::npos; };
+  const auto is_align = [&](size_t i) {
+    return i < text.size() && std::string_view("<>^=").find(text[i]) != std::string_view::npos;
+  };
   const size_t first = text.empty() ? 0 : char_length(text, 0);
   if (!text.empty() && is_align(first)) {
     spec.fill = text.substr(0, first);
@@ -70,7 +72,8 @@ std::string digits_of(const Value& value, const Spec& spec) {
   const char type = spec.type;
   if (value.is_integral() && (type == '\0' || std::string_view("dixXobcn").find(type) != std::string_view::npos)) {
     const bool negative = value.integer() < 0;
-    const uint64_t magnitude = negative ? 0 - static_cast<uint64_t>(value.integer()) : static_cast<uint64_t>(value.integer());
+    const uint64_t magnitude =
+        negative ? 0 - static_cast<uint64_t>(value.integer()) : static_cast<uint64_t>(value.integer());
     if (type == 'c') {
       NIBBLE_CHECK(!negative && magnitude < 0x110000, "format: there is no character ", value.integer());
       std::string out;
@@ -81,7 +84,8 @@ std::string digits_of(const Value& value, const Spec& spec) {
     char buffer[80];
     std::string out(buffer, std::to_chars(buffer, buffer + sizeof(buffer), magnitude, base).ptr);
     if (type == 'X') out = to_upper(out);
-    if (spec.alternate && base != 10) out = message(base == 16 ? (type == 'X' ? "0X" : "0x") : base == 8 ? "0o" : "0b", out);
+    if (spec.alternate && base != 10)
+      out = message(base == 16 ? (type == 'X' ? "0X" : "0x") : base == 8 ? "0o" : "0b", out);
     return message(negative ? "-" : "", out);
   }
   NIBBLE_CHECK(type == '\0' || std::string_view("eEfFgG%").find(type) != std::string_view::npos,
@@ -106,9 +110,11 @@ Text formatted_number(const Value& value, const Spec& spec) {
   const char* sign = negative ? "-" : spec.sign == '+' ? "+" : spec.sign == ' ' ? " " : "";
   if (negative) out.erase(0, 1);
   if (spec.commas)
-    for (size_t end = std::min(out.find_first_not_of("0123456789"), out.size()); end > 3;) out.insert(out.begin() + static_cast<std::ptrdiff_t>(end -= 3), ',');
+    for (size_t end = std::min(out.find_first_not_of("0123456789"), out.size()); end > 3;)
+      out.insert(out.begin() + static_cast<std::ptrdiff_t>(end -= 3), ',');
   const auto length = static_cast<int>(std::string_view(sign).size() + out.size());
-  if ((spec.zero || spec.align == '=') && spec.align != '<' && spec.align != '>' && spec.align != '^' && length < spec.width)
+  if ((spec.zero || spec.align == '=') && spec.align != '<' && spec.align != '>' && spec.align != '^' &&
+      length < spec.width)
     out = message(std::string(static_cast<size_t>(spec.width - length), spec.zero ? '0' : spec.fill[0]), out);
   return padded({message(sign, out)}, spec, spec.align == '\0' ? '>' : spec.align);
 }
@@ -170,7 +176,10 @@ Text format_percent(Interpreter& in, const Text& format, const Value& values) {
     } else {
       NIBBLE_CHECK(value.is_number(), "'%", spec.type, "' needs a number, found a ", type_name(value));
       const bool integer = std::string_view("dixXo").find(spec.type) != std::string_view::npos;
-      append(out, formatted_number(integer && value.is(Kind::real) ? Value(static_cast<int64_t>(std::clamp(value.real(), -9e18, 9e18))) : value, spec));
+      append(out, formatted_number(integer && value.is(Kind::real)
+                                       ? Value(static_cast<int64_t>(std::clamp(value.real(), -9e18, 9e18)))
+                                       : value,
+                                   spec));
     }
     in.spend(1 + out.bytes.size() / 256);
     NIBBLE_CHECK(out.bytes.size() <= in.options().max_output_bytes, "'%': the result is too long");
@@ -192,7 +201,8 @@ Value field(Call& call, std::string_view path, size_t& next) {
     NIBBLE_CHECK(index + 1 < call.args.size(), "format: there is no value ", index);
     value = call.args[index + 1];
   } else {
-    const auto found = std::find_if(call.named.begin(), call.named.end(), [&](const auto& item) { return item.first == first; });
+    const auto found =
+        std::find_if(call.named.begin(), call.named.end(), [&](const auto& item) { return item.first == first; });
     NIBBLE_CHECK(found != call.named.end(), "format: there is no value '", first, "'");
     value = found->second;
   }
@@ -200,8 +210,10 @@ Value field(Call& call, std::string_view path, size_t& next) {
     const bool item = rest[0] == '[';
     const size_t stop = std::min(item ? rest.find(']') : rest.find_first_of(".[", 1), rest.size());
     const std::string name(rest.substr(1, stop - 1));
-    const bool index = item && !name.empty() && name.size() < 6 && name.find_first_not_of("0123456789") == std::string::npos;
-    value = index ? call.in.item(value, Value(static_cast<int64_t>(std::stoll(name)))) : call.in.item(value, text_value(name));
+    const bool index =
+        item && !name.empty() && name.size() < 6 && name.find_first_not_of("0123456789") == std::string::npos;
+    value = index ? call.in.item(value, Value(static_cast<int64_t>(std::stoll(name))))
+                  : call.in.item(value, text_value(name));
     need_defined(value);
     rest.remove_prefix(std::min(stop + (item ? 1 : 0), rest.size()));
   }

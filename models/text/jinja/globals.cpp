@@ -18,8 +18,10 @@ Value global_range(Call& call) {
   const int64_t step = whole_or(a[2], 1, "range");
   NIBBLE_CHECK(step != 0, "range: the step is 0");
   constexpr int64_t far = 1'000'000'000'000;
-  NIBBLE_CHECK(std::abs(start) < far && std::abs(stop) < far && std::abs(step) < far, "range: a number is out of range");
-  const int64_t count = std::max<int64_t>(0, step > 0 ? (stop - start + step - 1) / step : (start - stop - step - 1) / -step);
+  NIBBLE_CHECK(std::abs(start) < far && std::abs(stop) < far && std::abs(step) < far,
+               "range: a number is out of range");
+  const int64_t count =
+      std::max<int64_t>(0, step > 0 ? (stop - start + step - 1) / step : (start - stop - step - 1) / -step);
   NIBBLE_CHECK(count <= 100'000, "range: ", count, " numbers are too many");
   std::vector<Value> out;
   for (int64_t i = 0; i < count; ++i) out.emplace_back(start + i * step);

@@ -35,7 +35,8 @@ Value from_json(const Json& json, bool plain, int depth) {
     case Json::value_t::object: {
       auto dict = std::make_shared<Dict>();
       for (const auto& [key, item] : json.items())
-        dict->set(plain ? Value(whole_plain(key)) : Value(key), from_json(item, plain && !(depth <= 2 && key == "role" && item.is_string()), depth + 1));
+        dict->set(plain ? Value(whole_plain(key)) : Value(key),
+                  from_json(item, plain && !(depth <= 2 && key == "role" && item.is_string()), depth + 1));
       return dict;
     }
     default:
@@ -97,7 +98,8 @@ class Writer {
         break;
       case Value::Kind::list:
         NIBBLE_CHECK(value.list().kind <= ListKind::tuple, "a ", type_name(value), " cannot be written as JSON");
-        write_all(value.list().items.size(), '[', ']', level, [&](size_t i) { write(value.list().items[i], level + 1); });
+        write_all(value.list().items.size(), '[', ']', level,
+                  [&](size_t i) { write(value.list().items[i], level + 1); });
         break;
       case Value::Kind::dict:
         write_dict(value.dict(), level);

@@ -91,7 +91,9 @@ class Lexer {
     count_lines(trailing_.empty() ? data : trailing_);
     trailing_ = {};
   }
-  void count_lines(std::string_view passed) { line_ += static_cast<int>(std::count(passed.begin(), passed.end(), '\n')); }
+  void count_lines(std::string_view passed) {
+    line_ += static_cast<int>(std::count(passed.begin(), passed.end(), '\n'));
+  }
 
   void skip_space() {
     while (at_ < text_.size() && is_space(code_point(text_, at_))) {

@@ -145,7 +145,8 @@ Value text_splitlines(Call& call) {
   for (size_t at = 0; at < text.bytes.size();) {
     const int32_t code = code_point(text.bytes, at);
     size_t next = at + char_length(text.bytes, at);
-    const bool ends = (code >= 10 && code <= 13) || (code >= 0x1c && code <= 0x1e) || code == 0x85 || code == 0x2028 || code == 0x2029;
+    const bool ends = (code >= 10 && code <= 13) || (code >= 0x1c && code <= 0x1e) || code == 0x85 || code == 0x2028 ||
+                      code == 0x2029;
     if (code == '\r' && next < text.bytes.size() && text.bytes[next] == '\n') ++next;
     if (ends) {
       out.push_back(part(text, begin, flag(a[1]) ? next : at));
@@ -177,7 +178,8 @@ int64_t position(Call& call, bool from_right) {
   const auto count = static_cast<int64_t>(char_count(bytes));
   const auto offset = [&](const Value* given, int64_t missing) {
     const int64_t at = whole_or(given, missing, call.name);
-    return char_offset(bytes, static_cast<size_t>(std::clamp<int64_t>(at < 0 ? std::max(at, -count) + count : at, 0, count)));
+    return char_offset(bytes,
+                       static_cast<size_t>(std::clamp<int64_t>(at < 0 ? std::max(at, -count) + count : at, 0, count)));
   };
   const size_t begin = offset(a[2], 0), end = offset(a[3], count);
   if (begin > end) return -1;
@@ -371,7 +373,8 @@ Value list_index(Call& call) {
 Value list_count(Call& call) {
   const auto a = call.bind({"self", "value"}, 2);
   const std::vector<Value> items = call.in.elements(call.args[0]);
-  return static_cast<int64_t>(std::count_if(items.begin(), items.end(), [&](const Value& item) { return equal(item, *a[1]); }));
+  return static_cast<int64_t>(
+      std::count_if(items.begin(), items.end(), [&](const Value& item) { return equal(item, *a[1]); }));
 }
 
 Value list_copy(Call& call) {
@@ -380,8 +383,9 @@ Value list_copy(Call& call) {
 }
 
 constexpr NamedBuiltin list_methods[] = {
-    {"append", list_append}, {"clear", refused}, {"copy", list_copy},  {"count", list_count}, {"extend", refused},
-    {"index", list_index},   {"insert", refused}, {"pop", list_pop}, {"remove", refused}, {"reverse", refused}, {"sort", refused},
+    {"append", list_append}, {"clear", refused},    {"copy", list_copy}, {"count", list_count},
+    {"extend", refused},     {"index", list_index}, {"insert", refused}, {"pop", list_pop},
+    {"remove", refused},     {"reverse", refused},  {"sort", refused},
 };
 constexpr NamedBuiltin tuple_methods[] = {{"count", list_count}, {"index", list_index}};
 
@@ -395,7 +399,8 @@ Value loop_changed(Call& call) {
   Loop& loop = call.args[0].loop();
   if (loop.over) return true;
   std::vector<Value> now(call.args.begin() + 1, call.args.end());
-  const bool same = loop.changed && std::equal(now.begin(), now.end(), loop.changed->begin(), loop.changed->end(), equal);
+  const bool same =
+      loop.changed && std::equal(now.begin(), now.end(), loop.changed->begin(), loop.changed->end(), equal);
   if (!same) loop.changed = std::move(now);
   return !same;
 }

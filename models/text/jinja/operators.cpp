@@ -47,11 +47,13 @@ Value arithmetic(const std::string& op, const Value& a, const Value& b) {
   }
   if (op == "*") {
     if (!integers) return a.real() * b.real();
-    return checked(a.integer(), b.integer(), [](int64_t x, int64_t y, int64_t* z) { return __builtin_mul_overflow(x, y, z); });
+    return checked(a.integer(), b.integer(),
+                   [](int64_t x, int64_t y, int64_t* z) { return __builtin_mul_overflow(x, y, z); });
   }
   NIBBLE_CHECK(b.real() != 0, "division by zero");
   if (op == "/") return a.real() / b.real();
-  if (op == "//") return integers ? Value(floor_divide(a.integer(), b.integer())) : Value(std::floor(a.real() / b.real()));
+  if (op == "//")
+    return integers ? Value(floor_divide(a.integer(), b.integer())) : Value(std::floor(a.real() / b.real()));
   if (!integers) return float_mod(a.real(), b.real());
   return b.integer() == -1 ? int64_t{0} : a.integer() - floor_divide(a.integer(), b.integer()) * b.integer();
 }
@@ -253,7 +255,8 @@ Value Interpreter::slice(const Value& value, const Value& start, const Value& st
   const int64_t span = step > 0 ? end - begin : begin - end;
   const uint64_t stride = step > 0 ? static_cast<uint64_t>(step) : 0 - static_cast<uint64_t>(step);
   for (uint64_t i = 0; span > 0 && i < static_cast<uint64_t>(span); i += std::min(stride, static_cast<uint64_t>(span)))
-    items.push_back(all[static_cast<size_t>(step > 0 ? begin + static_cast<int64_t>(i) : begin - static_cast<int64_t>(i))]);
+    items.push_back(
+        all[static_cast<size_t>(step > 0 ? begin + static_cast<int64_t>(i) : begin - static_cast<int64_t>(i))]);
   if (!is_text) return make_list(std::move(items), value.list().kind);
   Text out;
   out.markup = value.text().markup;

@@ -187,7 +187,8 @@ bool equal(const Value& a, const Value& b) {
     case Value::Kind::list:
       if (&a.list() == &b.list()) return true;
       return a.list().kind == b.list().kind && a.list().kind <= ListKind::tuple &&
-             std::equal(a.list().items.begin(), a.list().items.end(), b.list().items.begin(), b.list().items.end(), equal);
+             std::equal(a.list().items.begin(), a.list().items.end(), b.list().items.begin(), b.list().items.end(),
+                        equal);
     case Value::Kind::dict:
       if (a.dict().items.size() != b.dict().items.size()) return false;
       return std::all_of(a.dict().items.begin(), a.dict().items.end(), [&](const auto& item) {
@@ -241,8 +242,10 @@ std::string repr(double value) {
     return message(out, std::abs(exponent) < 10 ? "0" : "", std::abs(exponent));
   }
   if (exponent < 0) return message(out, "0.", std::string(static_cast<size_t>(-exponent - 1), '0'), digits);
-  if (count <= exponent + 1) return message(out, digits, std::string(static_cast<size_t>(exponent + 1 - count), '0'), ".0");
-  return message(out, digits.substr(0, static_cast<size_t>(exponent) + 1), ".", digits.substr(static_cast<size_t>(exponent) + 1));
+  if (count <= exponent + 1)
+    return message(out, digits, std::string(static_cast<size_t>(exponent + 1 - count), '0'), ".0");
+  return message(out, digits.substr(0, static_cast<size_t>(exponent) + 1), ".",
+                 digits.substr(static_cast<size_t>(exponent) + 1));
 }
 
 namespace {
@@ -273,7 +276,8 @@ class Repr {
         break;
       case Value::Kind::text:
         plain |= !value.text().plain.empty();
-        out += value.text().markup ? message("Markup(", in_quotes(value.text().bytes), ")") : in_quotes(value.text().bytes);
+        out += value.text().markup ? message("Markup(", in_quotes(value.text().bytes), ")")
+                                   : in_quotes(value.text().bytes);
         break;
       case Value::Kind::list:
         write_list(value.list(), depth);

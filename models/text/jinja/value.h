@@ -74,7 +74,8 @@ class Value {
 
  private:
   std::variant<Undefined, None, bool, int64_t, double, std::shared_ptr<const Text>, std::shared_ptr<List>,
-               std::shared_ptr<Dict>, std::shared_ptr<Namespace>, std::shared_ptr<Loop>, std::shared_ptr<const Function>>
+               std::shared_ptr<Dict>, std::shared_ptr<Namespace>, std::shared_ptr<Loop>,
+               std::shared_ptr<const Function>>
       data_;
 };
 
@@ -130,8 +131,8 @@ std::string repr(double value);
 /// Throws Error with the reason of an undefined value.
 void need_defined(const Value& value);
 
-/// Values from JSON text. With `plain` all texts in it are plain, except "role"s at the top (of a list of messages, or of lists in a dict), from which
-/// templates build control tokens. Throws Error.
+/// Values from JSON text. With `plain` all texts in it are plain, except "role"s at the top (of a list of messages, or
+/// of lists in a dict), from which templates build control tokens. Throws Error.
 Value parse_json(std::string_view json, bool plain);
 struct JsonStyle {
   bool ensure_ascii = false, sort_keys = false;
