@@ -238,9 +238,8 @@ int imatrix(const ImatrixFlags& flags) {
   return 0;
 }
 
-void add_calibration_flags(CLI::App& app, models::CalibrateOptions& options) {
-  app.add_option("--chunks", options.chunks, "Chunks of the text to run at most, of 256 tokens each")
-      ->type_name("N")->check(between(1, 1 << 20))->capture_default_str();
+void add_calibration_flags(CLI::App& app, models::CalibrateOptions& options, const char* about) {
+  app.add_option("--chunks", options.chunks, about)->type_name("N")->check(between(1, 1 << 20));
 }
 
 }  // namespace
@@ -281,7 +280,9 @@ Action setup_quantize(CLI::App& app) {
                  "The same from a file: of nibble imatrix, or llama.cpp's (.dat or .gguf)")
       ->type_name("FILE")
       ->excludes("--calibrate");
-  add_calibration_flags(app, flags->options.calibrate);
+  add_calibration_flags(app, flags->options.calibrate,
+                        "Chunks of the text to run at most, of 256 tokens each, spread over all of it (default 32; 128 "
+                        "with --feedback)");
   app.add_flag("--feedback", flags->feedback,
                "Also make errors good in the weights that follow (slow; inputs of up to 4096)")
       ->needs("--calibrate");
@@ -309,7 +310,8 @@ Action setup_imatrix(CLI::App& app) {
   app.add_option("-o,--output", flags->to, "File to write, GGUF as llama.cpp's llama-imatrix does")
       ->type_name("FILE")
       ->required();
-  add_calibration_flags(app, flags->options);
+  add_calibration_flags(app, flags->options,
+                        "Chunks of the text to run at most, of 256 tokens each, spread over all of it (default 32)");
   app.add_option("-t,--threads", flags->options.threads, "Threads (default: the physical cores this process may use)")
       ->type_name("N")->check(between(1, 1024));
   app.footer("Example:\n  nibble imatrix -m model-f16.gguf -f text.txt -o model.imatrix");

@@ -108,7 +108,8 @@ class Collector {
 Calibration calibrate(std::shared_ptr<const Model> model, std::span<const int32_t> tokens,
                       const CalibrateOptions& options, const std::function<void(int, int)>& on_chunk) {
   const auto context = static_cast<size_t>(options.context);
-  const auto chunks = static_cast<int>(std::min<size_t>(tokens.size() / context, static_cast<size_t>(options.chunks)));
+  const int most = options.chunks > 0 ? options.chunks : options.feedback_inputs > 0 ? 128 : 32;
+  const auto chunks = static_cast<int>(std::min(tokens.size() / context, static_cast<size_t>(most)));
   NIBBLE_CHECK(chunks >= 1, "calibration: the text has ", tokens.size(), " tokens, expected at least ", context);
   const int threads = options.threads > 0 ? options.threads : default_threads();
   Engine engine(std::move(model), {.threads = threads, .context = options.context, .chunk = options.context});
@@ -117,8 +118,9 @@ Calibration calibrate(std::shared_ptr<const Model> model, std::span<const int32_
   std::vector<Row> rows;
   for (int chunk = 0; chunk < chunks; ++chunk) {
     rows.clear();
-    for (size_t i = 0; i < context; ++i)
-      rows.push_back({tokens[static_cast<size_t>(chunk) * context + i], static_cast<int32_t>(i), 0, true});
+    const size_t begin =
+        (tokens.size() - context) * static_cast<size_t>(chunk) / static_cast<size_t>(std::max(1, chunks - 1));
+    for (size_t i = 0; i < context; ++i) rows.push_back({tokens[begin + i], static_cast<int32_t>(i), 0, true});
     engine.run(rows);
     if (on_chunk) on_chunk(chunk + 1, chunks);
   }

@@ -88,6 +88,31 @@ TEST(QuantizeFile, CalibratesOnAText) {
   EXPECT_THROW(calibrate(model, std::vector<int32_t>(31, 5), options), Error);
 }
 
+TEST(QuantizeFile, CalibratesOnAllOfAText) {
+  const test::TempDir dir;
+  test::tiny_llama().save(dir / "model.gguf");
+  const auto model = Model::load(dir / "model.gguf");
+  constexpr int context = 8;
+  std::vector<int32_t> tokens, taken;
+  for (int i = 0; i < 200 * context; ++i) tokens.push_back(3 + i * 7 % 11);
+  const auto squares = [&](const std::vector<int32_t>& text, CalibrateOptions options) {
+    options.threads = 1;
+    options.context = context;
+    int chunks = 0;
+    const Calibration all = calibrate(model, text, options, [&](int, int total) { chunks = total; });
+    return std::pair(all.find("blk.1.q.weight")->second->squares, chunks);
+  };
+  for (const size_t begin : {0, 96, 192})  // the first, the middle and the last of 25 * 8 tokens
+    taken.insert(taken.end(), tokens.begin() + static_cast<ptrdiff_t>(begin),
+                 tokens.begin() + static_cast<ptrdiff_t>(begin + context));
+  const std::vector<int32_t> some(tokens.begin(), tokens.begin() + 200);
+  EXPECT_EQ(squares(some, {.chunks = 3}), squares(taken, {.chunks = 3}));
+  EXPECT_NE(squares(some, {.chunks = 3}).first, squares(some, {.chunks = 2}).first);
+  EXPECT_EQ(squares(some, {}).second, 25) << "no more than there are";
+  EXPECT_EQ(squares(tokens, {}).second, 32);
+  EXPECT_EQ(squares(tokens, {.feedback_inputs = 32}).second, 128);
+}
+
 TEST(QuantizeFile, RefusesUnknownTypesAndLeavesNothing) {
   EXPECT_THROW(find_quantize_type("iq2_xxs"), Error);
   EXPECT_THROW(find_quantize_type("q9_0"), Error);
