@@ -147,8 +147,8 @@ Calibration prepare(const std::string& from, const FolderOptions& options, const
 
 QuantLayout folder_layout(std::string_view name) {
   constexpr const char* possible =
-      "expected int1 to int8 as in int4:g128:asym:bf16 or fp8_e4m3, for compressed-tensors, or nf4 or fp4, for "
-      "bitsandbytes";
+      "expected int1 to int8 as in int4:g128:asym:bf16 or fp8_e4m3, for compressed-tensors, nf4 or fp4, for "
+      "bitsandbytes, or f16, bf16, f32 or keep to write the floats of a GGUF file";
   const quant::BlockType* native =
       quant::looks_like_spec(name) || name == "nf4" || name == "fp4" ? nullptr : quant::find_native_type(name);
   const bool coarse = native != nullptr && native->round_scale != nullptr && !float_weights(native->format->layout);
