@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// DeepSeek-V2 (arXiv 2405.04434) and V3 (2412.19437): keys and values are made of a small latent vector, which the
-// cache keeps, all but a rotated part of the keys that heads share; leading dense layers; shared experts; experts
-// chosen from the best groups.
+// DeepSeek-V2 (arXiv 2405.04434) and V3 (2412.19437): the cache keeps a small latent vector, of which keys and values
+// are made, and a rotated part of the keys for all heads; leading dense layers; shared experts, others by groups.
 #include <cmath>
 
 #include "models/builder.h"
@@ -12,9 +11,8 @@ namespace nibble::models {
 namespace {
 
 Experts experts(const Metadata& m, Experts e) {
-  // transformers writes no scoring_func
-  const std::string score =
-      m.get_string("scoring_func", m.get_string("model_type", "") == "deepseek_v3" ? "sigmoid" : "softmax");
+  const bool v3 = m.get_string("model_type", "") == "deepseek_v3";  // transformers writes no scoring_func
+  const std::string score = m.get_string("scoring_func", v3 ? "sigmoid" : "softmax");
   e.sigmoid = m.get_int("expert_gating_func", score == "sigmoid" ? 2 : 1, 1, 2) == 2;
   e.group_best = e.sigmoid ? 2 : 1;
   if (m.get_string("topk_method", "") == "greedy") return e;
@@ -48,8 +46,8 @@ Value block(Builder& b, Value x) {
   const Config& c = b.config();
   const Value n = b.rms_norm(x, "attn_norm"), latent = b.rms_norm(b.linear(n, "latent"), "latent_norm");
   const Value q = b.has("q_a") ? b.linear(b.rms_norm(b.linear(n, "q_a"), "q_a_norm"), "q_b") : b.linear(n, "q");
-  x = b.add(x, b.attend_latent(b.rope(q, c.head_dim, c.head_dim - c.rope_dim), latent,
-                               b.rope(b.linear(n, "k_rope"), c.rope_dim)));
+  const Value rotated = b.rope(b.linear(n, "k_rope"), c.rope_dim);
+  x = b.add(x, b.attend_latent(b.rope(q, c.head_dim, c.head_dim - c.rope_dim), latent, rotated));
   return b.add(x, b.moe_or_mlp(b.rms_norm(x, "ffn_norm")));
 }
 
