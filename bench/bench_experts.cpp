@@ -79,9 +79,7 @@ void run(benchmark::State& state, bool mixed, int64_t m, const Options& options)
   state.counters["GOP_s"] = benchmark::Counter(2e-9 * products, benchmark::Counter::kIsRate);
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int bench(int argc, char** argv) {
   Options options;
   int kept = 1;
   for (int i = 1; i < argc; ++i) {
@@ -90,6 +88,7 @@ int main(int argc, char** argv) {
       options.threads = std::stoi(std::string(text.substr(10)));
     } else if (text.starts_with("--format=")) {
       options.format = text.substr(9);
+      quant::find_format(options.format);
     } else {
       argv[kept++] = argv[i];
     }
@@ -110,4 +109,15 @@ int main(int argc, char** argv) {
   }
   benchmark::RunSpecifiedBenchmarks();
   return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return bench(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "error: %s\n", error.what());
+    return 1;
+  }
 }

@@ -169,6 +169,7 @@ Options parse_options(int& argc, char** argv) {
     } else if (text.starts_with("--threads=")) {
       options.threads = std::stoi(value);
     } else if (text.starts_with("--format=")) {
+      quant::find_format(value);
       options.formats.push_back(value);
     } else if (text.starts_with("--isa=")) {
       options.isa = parse_isa(value);
@@ -188,9 +189,7 @@ Options parse_options(int& argc, char** argv) {
   return options;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int bench(int argc, char** argv) {
   const Options options = parse_options(argc, argv);
   jit::register_kernels();
   std::printf("cpu: %s, kernels: %s, threads: %d, read: %.1f GB/s\n", cpu_name().c_str(),
@@ -209,4 +208,15 @@ int main(int argc, char** argv) {
   }
   benchmark::RunSpecifiedBenchmarks();
   return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return bench(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "error: %s\n", error.what());
+    return 1;
+  }
 }

@@ -89,8 +89,8 @@ class ExpandEmitter : public Generator {
       unpack_.scale(vec(0), vec(2), record, group % per_record, column);
       vmovups(ptr[out_ + static_cast<size_t>(out + shape_.panel_d)], vec(0));
       if (shape_.biased_sums) {
-        vmulps(vec(0), vec(0), constant(integer_bias));
-        vmovups(ptr[out_ + static_cast<size_t>(out + shape_.panel_m)], vec(0));
+        vmulps(vec(1), vec(0), constant(integer_bias));
+        vmovups(ptr[out_ + static_cast<size_t>(out + shape_.panel_bias)], vec(1));
       }
       if (!shape_.minimum) continue;
       unpack_.minimum(vec(1), vec(2), vec(0), record, group % per_record, column);

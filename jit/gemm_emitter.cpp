@@ -280,8 +280,7 @@ Xbyak::Address GemmEmitter::act_values(int r, int step, int half) const {
 }
 
 Xbyak::Address GemmEmitter::act_int_sum(int r, int a, int g) const {
-  const bool biased = key_.source == Source::panel && shape_.biased_sums;
-  const int sums = biased ? shape_.act_biased_sums : shape_.act_int_sums;
+  const int sums = biased_sums(g) ? shape_.act_biased_sums : shape_.act_int_sums;
   return ptr[act_ + static_cast<size_t>(a * shape_.act_bytes + sums + (g * rows_ + r) * 4)];
 }
 
@@ -311,8 +310,7 @@ void GemmEmitter::load_scales(int a, int g) {
   const int groups = a * shape_.groups_per_record + g;
   for (int v = 0; v < vectors_; ++v) {
     if (key_.source == Source::panel) {
-      const int at = a * shape_.panel_bytes + shape_.panel_d + (g * key_.panels + panel(v)) * 64 + column(v) * 4;
-      vmovups(weights(v), ptr[codes_ + static_cast<size_t>(at)]);
+      vmovups(weights(v), panel_floats(shape_.panel_d, v, a, g));
       continue;
     }
     const int per_record = key_.w.sub_groups ? key_.w.sub_groups : 1;
@@ -325,8 +323,8 @@ void GemmEmitter::load_scales(int a, int g) {
   }
 }
 
-Xbyak::Address GemmEmitter::panel_minimum(int v, int a, int g) const {
-  const int at = a * shape_.panel_bytes + shape_.panel_m + (g * key_.panels + panel(v)) * 64 + column(v) * 4;
+Xbyak::Address GemmEmitter::panel_floats(int region, int v, int a, int g) const {
+  const int at = a * shape_.panel_bytes + region + (g * key_.panels + panel(v)) * 64 + column(v) * 4;
   return ptr[codes_ + static_cast<size_t>(at)];
 }
 
@@ -335,7 +333,7 @@ void GemmEmitter::add_minimum(const Xbyak::Xmm& t, int v, int a, int g) {
     vfmadd231ps(t, broadcast(), vec(minima_ + v));
     return;
   }
-  vfmadd231ps(t, broadcast(), panel_minimum(v, a, g));
+  vfmadd231ps(t, broadcast(), panel_floats(shape_.panel_m, v, a, g));
 }
 
 // t = fma(float(sum), d, t), the first group of a scale with t = 0: a product alone, which differs at most in the
@@ -346,7 +344,7 @@ void GemmEmitter::end_group(int a, int g) {
   const int in_scale = g % shape_.groups_per_scale;
   for (int r = 0; r < rows_; ++r) {
     const bool add_int = shape_.int_sums && !sums_include_int_sums();
-    const bool biased = key_.source == Source::panel && shape_.biased_sums;
+    const bool biased = biased_sums(g);
     if (add_int) vpbroadcastd(broadcast(), act_int_sum(r, a, g));
     for (int v = 0; v < vectors_; ++v) {
       if (add_int) vpaddd(sum(r, v), sum(r, v), broadcast());
@@ -360,7 +358,8 @@ void GemmEmitter::end_group(int a, int g) {
       const bool in_register = many && t_.in_registers();
       const Xbyak::Xmm t = in_register ? at(t_, r, v) : sum(r, v);
       if (biased) {
-        vfmsub213ps(t, weights(v), panel_minimum(v, a, g));
+        if (in_register) vmovaps(t, sum(r, v));
+        vfmsub213ps(t, weights(v), panel_floats(shape_.panel_bias, v, a, g));
       } else if (in_scale == 0) {
         vmulps(t, sum(r, v), weights(v));
       } else if (in_register) {

@@ -36,6 +36,10 @@ class GemmEmitter : public Generator {
   /// Adds `steps` steps of four k from step `step` of the unit on. `first`: of its group; `last`: none follows for
   /// sure. Leaves the whole sum of the group so far in sum().
   virtual void add_steps(int step, int steps, bool first, bool last) = 0;
+  /// The sums of group `g` carry integer_bias when it ends: those that are the first of their activation scale.
+  bool biased_sums(int g) const {
+    return key_.source == Source::panel && shape_.biased_sums && g % shape_.groups_per_scale == 0;
+  }
   /// The int32 sums of the group are complete but for the activations' own (GemmShape::int_sums).
   virtual bool sums_include_int_sums() const = 0;
 
@@ -86,7 +90,8 @@ class GemmEmitter : public Generator {
   void end_group(int a, int g);
   void end_scale(int a, int s);
   void add_minimum(const Xbyak::Xmm& t, int v, int a, int g);
-  Xbyak::Address panel_minimum(int v, int a, int g) const;
+  /// Of expanded weights: what starts at panel_d, panel_m or panel_bias.
+  Xbyak::Address panel_floats(int region, int v, int a, int g) const;
   Xbyak::RegExp panel_base(const Xbyak::Reg64& base, int v) const;
   int column(int v) const { return evex() ? 0 : v % 2 * 8; }
   int panel(int v) const { return evex() ? v : v / 2; }

@@ -36,11 +36,9 @@ std::string name(const GemmKey& key) {
                  columns, "x4", name(key.epilogue), '_', name(key.isa));
 }
 
-QuantLayout expanded_layout(const QuantLayout& w) {
+QuantLayout expanded_layout(Isa isa, const QuantLayout& w) {
   QuantLayout e = w;
-  const bool biased = w.scale == DType::f16 && w.zero_point == ZeroPoint::symmetric && w.bits <= 4 && !w.codebook &&
-                      w.group != 16;
-  e.scale = biased ? DType::f16 : DType::f32;
+  e.scale = GemmShape({isa, Source::packed, 1, 1, w}).biased_sums ? DType::f16 : DType::f32;
   e.sub_groups = 0;
   if (w.zero_point == ZeroPoint::integer) e.zero_point = ZeroPoint::minimum;
   return e;
@@ -66,8 +64,12 @@ GemmShape::GemmShape(const GemmKey& key) {
   start_k = centred ? std::min(group, w.bits == 5 ? 32 : 16) : 0;
   int_sums = !minimum && !signed_codes && !centred;
   float_sums = minimum;
-  carries_biased = key.isa == Isa::avx2 && int_sums && !words && groups_per_scale == 1;
-  biased_sums = carries_biased && expanded_layout(w).scale == DType::f16;
+  // vpdpbusd starts its sums anywhere. AVX2 adds the activations' own at the end; where there are none, adding a bias
+  // would take as long as converting.
+  const bool vnni = key.isa == Isa::avxvnni || key.isa == Isa::avx512vnni;
+  const bool can_bias = (vnni || (key.isa == Isa::avx2 && int_sums)) && !words;
+  carries_biased = can_bias && int_sums;
+  biased_sums = can_bias && w.scale == DType::f16;
 
   unit_k = std::max(quant::max_group, group * w.sub_groups);
   tail_k = whole_rows ? quant::block_k : group;
@@ -94,8 +96,10 @@ GemmShape::GemmShape(const GemmKey& key) {
   if (row_values) act_bytes = (act_bytes + 63) / 64 * 64;  // a row of a tile must not cross lines
 
   panel_d = quant::max_group * panels * 16 * value_bytes;
-  panel_m = panel_d + groups_per_record * panels * 64;
-  panel_bytes = panel_m + (minimum || biased_sums ? groups_per_record * panels * 64 : 0);
+  const int panel_floats = groups_per_record * panels * 64;
+  panel_m = panel_d + panel_floats;
+  panel_bias = panel_m + (minimum ? panel_floats : 0);
+  panel_bytes = panel_bias + (biased_sums ? panel_floats : 0);
 }
 
 }  // namespace nibble::jit

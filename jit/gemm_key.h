@@ -17,8 +17,8 @@
 // Expanded weights, `panels` panels P side by side: per record `panel_bytes`:
 //   uint8 codes[32 steps][P][16 columns][4]   or, to meet int16 activations, uint16 codes[32 steps][2
 //   halves][P][16][2]; codes of a symmetric format less their zero point for amxint8, which multiplies signed by
-//   signed; float d[groups][P][16]   and with a minimum float m[groups][P][16], with biased_sums float integer_bias * d
-//   in its place
+//   signed; float d[groups][P][16]   and with a minimum float m[groups][P][16], with biased_sums float integer_bias *
+//   d[groups][P][16] (only the first group of an activation scale needs its own)
 //
 // Biased sums: an int32 sum i, less than 2^22, added to the bits of the float 1.5 * 2^23 is the float 1.5 * 2^23 + i.
 // fma(that, d, -(1.5 * 2^23 * d)) rounds i * d once, as float(i) * d does, if the product in it is exact: d of an f16
@@ -57,7 +57,7 @@ std::string name(const GemmKey& key);
 
 /// What is left of a layout after expansion: all formats with equal code width, group and zero point share kernels.
 /// `scale` says what the f32 scales were made from: f16 if that allows biased sums, else f32.
-QuantLayout expanded_layout(const QuantLayout& w);
+QuantLayout expanded_layout(Isa isa, const QuantLayout& w);
 
 struct GemmShape {
   explicit GemmShape(const GemmKey& key);
@@ -86,7 +86,7 @@ struct GemmShape {
   int unit_scale_bytes;         ///< packed: scales of one unit
   int act_int_sums, act_biased_sums, act_float_sums, act_scales, act_starts,
       act_bytes;                                            ///< offsets in an activation record, and its size
-  int panel_d, panel_m, panel_bytes;                        ///< the same for an expanded record
+  int panel_d, panel_m, panel_bias, panel_bytes;            ///< the same for an expanded record
 };
 
 }  // namespace nibble::jit

@@ -21,6 +21,8 @@ class VnniEmitter : public GemmEmitter {
       for (int v = 0; v < vectors_; ++v) {
         if (shape_.int_sums) {
           vpbroadcastd(sum(r, v), act_int_sum(r, a, g));
+        } else if (biased_sums(g)) {
+          vmovups(sum(r, v), constant(integer_bias));
         } else {
           zero(sum(r, v));
         }

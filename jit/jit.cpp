@@ -41,7 +41,7 @@ std::map<std::string, GemmKey> keys_of(const MicroKernel& kernel) {
     const int packed_rows = kernel.packed_isa == kernel.isa ? kernel.packed_rows : 0;  // else another kernel's
     for (int rows = 1; rows <= packed_rows; ++rows) add(Source::packed, rows, kernel.packed_panels, w);
     for (int rows = 1; rows <= kernel.panel_rows; ++rows)
-      add(Source::panel, rows, kernel.panel_panels, expanded_layout(w));
+      add(Source::panel, rows, kernel.panel_panels, expanded_layout(kernel.isa, w));
     add(Source::packed, 0, kernel.panel_panels, w);
   }
   return keys;

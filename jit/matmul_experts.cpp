@@ -72,7 +72,7 @@ State::State(const MicroKernel& kernel, const Call& c)
     const QuantLayout& layout = c.in[w].format->layout;
     Weight weight{.input = w, .layout = layout, .shape = GemmShape({kernel.isa, Source::packed, 1, 1, layout}),
                   .geometry = quant::panel_geometry(layout, call.n, call.k), .panel_record = 0};
-    weight.panel_record = GemmShape({kernel.isa, Source::panel, 1, 1, expanded_layout(layout)}).panel_bytes;
+    weight.panel_record = GemmShape({kernel.isa, Source::panel, 1, 1, expanded_layout(kernel.isa, layout)}).panel_bytes;
     unit = std::max(unit, weight.shape.unit_k);
     record = std::max(record, weight.panel_record);
     weights.push_back(weight);
@@ -113,7 +113,7 @@ void State::make_kernels(const MicroKernel& kernel, const Epilogue& epilogue) {
     // A gate's first weight leaves its totals to the second.
     const Epilogue finish = gate() && &weight == &weights[0] ? Epilogue{} : epilogue;
     const auto make = [&](Source source, size_t rows, size_t width) {
-      const QuantLayout layout = source == Source::packed ? weight.layout : expanded_layout(weight.layout);
+      const QuantLayout layout = source == Source::packed ? weight.layout : expanded_layout(kernel.isa, weight.layout);
       const Code& code = gemm_code(
           kernel, {kernel.isa, source, static_cast<uint8_t>(rows), static_cast<uint8_t>(width), layout, finish});
       detail = code.name();

@@ -82,7 +82,7 @@ void MatmulPlan::make_parts(const MicroKernel& kernel, const Call& call) {
     Part part{.input = w, .n = n, .first_column = gate ? 0 : column, .layout = layout,
               .shape = GemmShape({isa_, Source::packed, 1, 1, layout}),
               .geometry = quant::panel_geometry(layout, n, k)};
-    part.panel_record = GemmShape({isa_, Source::panel, 1, 1, expanded_layout(layout)}).panel_bytes;
+    part.panel_record = GemmShape({isa_, Source::panel, 1, 1, expanded_layout(isa_, layout)}).panel_bytes;
     column += n;
     parts.push_back(part);
   }
@@ -141,7 +141,7 @@ void MatmulPlan::make_kernels(const MicroKernel& kernel) {
       for (size_t rows = 1; rows <= max_rows; ++rows) {
         if (!used[rows]) continue;
         GemmKey key{isa_, packed ? Source::packed : Source::panel, static_cast<uint8_t>(rows), p,
-                    packed ? part.layout : expanded_layout(part.layout)};
+                    packed ? part.layout : expanded_layout(isa_, part.layout)};
         // A gate's first weight leaves its totals to the second.
         if (!gate || &part != &parts[0]) key.epilogue = epilogue;
         part.kernels[rows][p] = &gemm_code(kernel, key);
