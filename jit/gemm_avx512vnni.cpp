@@ -2,7 +2,7 @@
 // AVX512-VNNI: vpdpbusd on zmm, one register per panel of 16 columns.
 //
 // 8 rows x 48 columns (prompts): zmm0-23 int32 sums | zmm24-26 weights | zmm27 broadcast | zmm28 temp | t and totals in
-// L1. Per four k: 3 + 8 loads for 24 vpdpbusd (12 cycles on two ports). End of a group of 32: 24 x (FMA, FMA) on the same
+// L1. Per four k: 3 + 8 loads for 24 vpdpbusd (12 cycles on two ports). Groups of 32 end in 24 x (FMA, FMA) on the same
 // ports as 192 vpdpbusd: 80 % is the ceiling there, 94 % at group 128 (docs/benchmarks.md).
 // 4 rows x 32 columns (few rows, packed): zmm0-7 sums | zmm8-9 weights | zmm10 broadcast | zmm11 temp | t, totals and
 // masks in the rest. Inner loop per four k, panels p and rows r:
