@@ -5,6 +5,7 @@
 #include <cstring>
 #include <map>
 
+#include "models/catalog.h"
 #include "models/io/gguf_types.h"
 #include "tensor/check.h"
 
@@ -29,6 +30,7 @@ Role role_of(std::string_view name) {
 std::map<std::string, Use> find_uses(const Checkpoint& file, const Arch& arch, int layers) {
   std::map<std::string, Use> uses;
   for (const Name& name : arch.names) {
+    if (stays_exact(name.name)) continue;
     const bool layered = name.paths.find("{}") != std::string_view::npos;
     for (int layer = layered ? 0 : -1; layer < (layered ? layers : 0); ++layer) {
       std::string_view paths = name.paths;
@@ -103,8 +105,10 @@ GgufValue gguf_value(std::vector<std::string> texts) { return array(Type::string
 GgufValue gguf_floats(std::vector<double> numbers) { return array(Type::f32, std::move(numbers)); }
 GgufValue gguf_integers(std::vector<int64_t> numbers) { return array(Type::i32, std::move(numbers)); }
 
+bool stays_exact(std::string_view weight) { return weight.starts_with("router") || weight.starts_with("position"); }
+
 ModelSource gguf_source(const Checkpoint& file) {
-  const Arch& arch = find_arch(file.metadata().need_string("general.architecture"));
+  const Arch& arch = arch_of(file.metadata());
   const auto uses = find_uses(file, arch, arch.config(file.metadata()).layers);
   ModelSource source;
   for (const auto& [key, value] : file.gguf()->values())

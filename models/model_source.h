@@ -37,6 +37,10 @@ struct ModelSource {
   std::vector<SourceTensor> tensors;
 };
 
+/// Whether a weight of the graph stays floats when the others are quantised: routers of experts and tables of positions
+/// are small, and errors in them cost most.
+bool stays_exact(std::string_view weight);
+
 /// Keys and tensors of a GGUF file, in its order; without the keys that say how it is split. The checkpoint must live
 /// on.
 ModelSource gguf_source(const Checkpoint& file);

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "models/model_source.h"
 #include "quant/format.h"
 #include "quant/row_types.h"
 #include "quant/spec.h"
@@ -76,7 +77,7 @@ const QuantFormat& QuantizeRule::choose(std::string_view name, int64_t k, const 
   constexpr int head_bits = 6;
   if (floats_ && exact.layout.bits != 0) return quant::find_format("f16");
   if (wanted_ == nullptr || !float_weights(exact.layout)) return exact;
-  if (name.starts_with("router") || name.starts_with("position")) return exact;
+  if (stays_exact(name)) return exact;
   const bool head = name == "embedding" || name == "output";
   const bool low = wanted_->layout.bits != 0 && wanted_->layout.bits < head_bits;
   return fitting(head && low ? quant::find_format("q6s_g64") : *wanted_, k, exact);

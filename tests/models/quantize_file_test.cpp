@@ -286,6 +286,24 @@ TEST(QuantizeFile, TakesSmallerGroupsWhereRowsDoNotDivide) {
   }
 }
 
+TEST(QuantizeFile, LeavesRoutersAndPositionsAsTheyAre) {
+  QuantizeOptions options;
+  options.matrices = options.embedding = options.output = &find_quantize_type("q8_0");
+  const std::pair<const char*, const char*> models[] = {
+      {"mixtral", "ffn_gate_inp"}, {"qwen3moe", "ffn_gate_inp"}, {"gpt2", "position_embd"}};
+  for (const auto& [name, kept] : models) {
+    const QuantizeReport plan = plan_quantize(message(NIBBLE_TEST_DATA "/models/", name, ".gguf"), options);
+    EXPECT_GT(plan.quantised, 0) << name;
+    int seen = 0;
+    for (const PlannedTensor& tensor : plan.tensors) {
+      if (tensor.name.find(kept) == std::string::npos) continue;
+      EXPECT_EQ(tensor.to, tensor.from) << name << ": " << tensor.name;
+      ++seen;
+    }
+    EXPECT_GT(seen, 0) << name;
+  }
+}
+
 TEST(QuantizeFile, RefusesToOverwriteItsInput) {
   const test::TempDir dir;
   test::tiny_llama().save(dir / "model.gguf");
