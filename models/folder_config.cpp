@@ -405,9 +405,7 @@ void compare(const Config& file, const Config& folder, const std::string& path) 
 
 /// q's and k's pairs: whether they have to change places. `file` is what the folder must say.
 bool check_config(const FolderKind& kind, const Config& file, const ordered_json& json, const std::string& path) {
-  const Metadata metadata(Metadata::Source::hugging_face, path + ", as config.json", "",
-                          nlohmann::json::parse(json.dump()));
-  const Config folder = find_arch(kind.model_type).config(metadata);
+  const Config folder = find_arch(kind.model_type).config(config_metadata(path, json));
   compare(file, folder, path);
   const bool reordered = file.pairing != folder.pairing;
   NIBBLE_CHECK(!reordered || folder.pairing == Pairing::halves, path,
@@ -416,6 +414,10 @@ bool check_config(const FolderKind& kind, const Config& file, const ordered_json
 }
 
 }  // namespace
+
+Metadata config_metadata(const std::string& path, const ordered_json& json) {
+  return Metadata(Metadata::Source::hugging_face, path + ", as config.json", "", nlohmann::json::parse(json.dump()));
+}
 
 const FolderKind& find_folder_kind(const Arch& arch, const Config& config, const std::string& path) {
   // files of Mistral's models say llama, but transformers' LLaMA has no window

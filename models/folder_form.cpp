@@ -29,13 +29,10 @@ std::string state_ending(const QuantLayout& layout) {
 
 /// What bitsandbytes needs to know of a matrix, as JSON.
 std::string state_of(const Linear& linear) {
-  const StoredTensor& weight = *linear.weight;
-  const std::string_view type = weight.type_name();
+  const FloatTensor& weight = *linear.weight;
   const ordered_json state = {{"quant_type", bitsandbytes_name(*linear.layout)},
                               {"blocksize", int{linear.layout->group}},
-                              {"dtype", type == "bf16"  ? "bfloat16"
-                                        : type == "f16" ? "float16"
-                                                        : "float32"},
+                              {"dtype", torch_name(float_type(weight.type_name()).value_or(DType::f32))},
                               {"shape", {weight.shape[0], weight.shape[1]}}};
   return state.dump();
 }
@@ -154,10 +151,10 @@ std::vector<std::vector<std::byte>> bytes_of(const Linear& linear, const std::ve
   return bytes;
 }
 
-ordered_json quantization_config(const Checkpoint& folder, const std::vector<Linear>& linears) {
+ordered_json quantization_config(const FloatModel& model, const std::vector<Linear>& linears) {
   std::vector<std::pair<QuantLayout, std::vector<std::string>>> kinds;
   std::set<std::string> ignored = {"lm_head"};
-  for (const StoredTensor& tensor : folder.tensors())
+  for (const FloatTensor& tensor : model.tensors)
     if (tensor.shape.rank() == 2 && tensor.name.ends_with(".weight"))
       ignored.insert(tensor.name.substr(0, tensor.name.rfind('.')));
   for (const Linear& linear : linears) {
@@ -167,10 +164,10 @@ ordered_json quantization_config(const Checkpoint& folder, const std::vector<Lin
     if (kind == kinds.end()) kind = kinds.insert(kinds.end(), {*linear.layout, {}});
     kind->second.push_back(linear.name());
   }
-  NIBBLE_CHECK(!kinds.empty(), folder.path(), ": no linear layer to quantise");
+  NIBBLE_CHECK(!kinds.empty(), model.file->path(), ": no linear layer to quantise");
   if (std::any_of(kinds.begin(), kinds.end(), [](const auto& kind) { return in_bitsandbytes(kind.first); })) {
     // a loader takes the rest from the state of each layer
-    NIBBLE_CHECK(kinds.size() == 1, folder.path(), ": layers of ", quant::spec_of(kinds[0].first), " and of ",
+    NIBBLE_CHECK(kinds.size() == 1, model.file->path(), ": layers of ", quant::spec_of(kinds[0].first), " and of ",
                  quant::spec_of(kinds[1].first),
                  ": nf4 and fp4, which bitsandbytes reads, expected all layers to have one type or to be kept");
     return bitsandbytes_config(kinds[0].first, ignored);

@@ -33,6 +33,6 @@ std::vector<std::vector<std::byte>> bytes_of(const Linear& linear, const std::ve
                                              const FolderCodes& codes);
 /// The quantization_config of config.json. Layers that stay as they are have to be named. Throws Error where nothing is
 /// quantised and where layers need different methods.
-nlohmann::ordered_json quantization_config(const Checkpoint& folder, const std::vector<Linear>& linears);
+nlohmann::ordered_json quantization_config(const FloatModel& model, const std::vector<Linear>& linears);
 
 }  // namespace nibble::models

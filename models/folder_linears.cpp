@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "models/config.h"
+#include "models/model_source.h"
 #include "models/quantize_file.h"
 #include "tensor/check.h"
 
@@ -13,7 +14,7 @@ namespace nibble::models {
 namespace {
 
 /// Every tensor of a path of an architecture: those of all layers and experts.
-std::vector<Linear> tensors_of(const Checkpoint& folder, const Name& name, std::string_view path, int layers) {
+std::vector<Linear> tensors_of(const FloatModel& model, const Name& name, std::string_view path, int layers) {
   std::vector<Linear> found;
   const std::string stem(path.substr(0, path.find('#')));
   const std::string gguf(name.paths.substr(name.paths.starts_with('?') ? 1 : 0,
@@ -21,7 +22,8 @@ std::vector<Linear> tensors_of(const Checkpoint& folder, const Name& name, std::
   const bool layered = stem.find("{}") != std::string::npos, experts = stem.find("{e}") != std::string::npos;
   for (int layer = 0; layer < (layered ? layers : 1); ++layer) {
     for (int expert = 0; expert == 0 || experts; ++expert) {
-      const StoredTensor* tensor = folder.tensor(put_number(put_number(stem, "{}", layer), "{e}", expert) + ".weight");
+      const FloatTensor* tensor =
+          find_tensor(model, put_number(put_number(stem, "{}", layer), "{e}", expert) + ".weight");
       if (tensor == nullptr) break;
       const std::string graph = (layered ? message("blk.", layer, ".") : "") + std::string(name.name) + ".weight";
       found.push_back({.weight = tensor,
@@ -42,12 +44,12 @@ std::string put_number(std::string_view path, std::string_view mark, int number)
   return message(path.substr(0, at), number, path.substr(at + mark.size()));
 }
 
-std::vector<Linear> find_linears(const Checkpoint& folder, const FolderOptions& options) {
-  const Arch& arch = find_arch(folder.metadata().need_string("model_type"));
-  const Config config = arch.config != nullptr ? arch.config(folder.metadata()) : read_config(folder.metadata());
+std::vector<Linear> find_linears(const FloatModel& model, const FolderOptions& options) {
+  const Arch& arch = find_arch(model.metadata.need_string("model_type"));
+  const Config config = arch.config != nullptr ? arch.config(model.metadata) : read_config(model.metadata);
   std::map<std::string, Linear, std::less<>> linears;
   for (const Name& name : arch.names) {
-    if (name.name == "embedding" || name.name.starts_with("position") || name.name.starts_with("router")) continue;
+    if (name.name == "embedding" || stays_exact(name.name)) continue;
     std::string_view paths = name.paths;
     while (!paths.empty()) {
       const size_t bar = paths.find('|');
@@ -57,9 +59,9 @@ std::vector<Linear> find_linears(const Checkpoint& folder, const FolderOptions& 
       const std::string_view pieces = hash == std::string_view::npos ? "" : path.substr(hash + 1);
       const bool other = path.starts_with('=') || pieces.find("transpose") != std::string_view::npos ||
                          pieces.find("unit_head") != std::string_view::npos;
-      for (Linear& linear : other ? std::vector<Linear>{} : tensors_of(folder, name, path, config.layers)) {
-        const StoredTensor* tensor = linear.weight;
-        if (tensor->shape.rank() != 2 || tensor->type == nullptr || tensor->block_elements() != 1) continue;
+      for (Linear& linear : other ? std::vector<Linear>{} : tensors_of(model, name, path, config.layers)) {
+        const FloatTensor* tensor = linear.weight;
+        if (tensor->shape.rank() != 2 || !tensor->matrix()) continue;
         if (name.name != "output") linear.layout = options.matrices;
         for (const auto& [pattern, layout] : options.rules) {
           if (!TypeRule{pattern}.matches(tensor->name)) continue;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The linear layers of a Hugging Face folder, and what each is to become. Internal to models/.
+// The linear layers of a model that is written to a folder, and what each is to become. Internal to models/.
 #pragma once
 
 #include <memory>
@@ -9,15 +9,15 @@
 #include <vector>
 
 #include "models/calibrate.h"
+#include "models/float_model.h"
 #include "models/imatrix.h"
-#include "models/io/checkpoint.h"
 #include "models/quantize_folder.h"
 
 namespace nibble::models {
 
 /// A matrix that a module of the kind Linear has.
 struct Linear {
-  const StoredTensor* weight = nullptr;
+  const FloatTensor* weight = nullptr;
   std::optional<QuantLayout> layout;  ///< nullopt: it is kept
   std::string graph;                  ///< its name in the graph, or that of its first piece: "blk.0.q.weight"
   std::string gguf;                   ///< its name in GGUF, if it has one there: "blk.0.attn_q.weight"
@@ -33,7 +33,7 @@ std::string put_number(std::string_view path, std::string_view mark, int number)
 
 /// By name. Matrices of the embedding, of positions and of routers are none, nor are those whose rows are columns
 /// elsewhere.
-std::vector<Linear> find_linears(const Checkpoint& folder, const FolderOptions& options);
+std::vector<Linear> find_linears(const FloatModel& model, const FolderOptions& options);
 
 /// What is known of the inputs of each, by the weight's name. Of experts nothing: each sees inputs of its own.
 Calibration inputs_of(const std::vector<Linear>& linears, const Calibration& calibration);

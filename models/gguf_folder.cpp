@@ -2,8 +2,6 @@
 #include "models/gguf_folder.h"
 
 #include <algorithm>
-#include <cmath>
-#include <cstring>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -12,7 +10,6 @@
 #include "models/folder_linears.h"
 #include "models/text/folder_files.h"
 #include "tensor/check.h"
-#include "tensor/dtype.h"
 
 namespace nibble::models {
 
@@ -58,7 +55,7 @@ class Unpacker {
   Unpacker(const Checkpoint& file, std::optional<DType> matrices)
       : file_(file), matrices_(matrices), arch_(arch_of(file.metadata())), config_(arch_.config(file.metadata())) {}
 
-  UnpackedModel run() {
+  FloatModel run() {
     const StoredTensor* embedding = file_.tensor("token_embd.weight");
     NIBBLE_CHECK(embedding != nullptr && embedding->shape.rank() == 2, file_.path(), ": no matrix token_embd.weight");
     const int64_t rows = embedding->shape[0];
@@ -81,9 +78,10 @@ class Unpacker {
       NIBBLE_CHECK(used_.contains(tensor.name), file_.where(tensor), ": folders of ", arch_.name,
                    " have no such tensor");
     config["torch_dtype"] = dtype_name();
-    out_.files.emplace_back("config.json", config.dump(2) + "\n");
-    for (auto& text : tokenizer_files(*file_.gguf(), file_.metadata())) out_.files.push_back(std::move(text));
-    return std::move(out_);
+    FloatModel out{&file_, std::move(tensors_), config.dump(2) + "\n", config_metadata(file_.path(), config), {}};
+    for (auto& [name, text] : tokenizer_files(*file_.gguf(), file_.metadata()))
+      out.files.push_back({name, [text = std::move(text)] { return text; }});
+    return out;
   }
 
  private:
@@ -139,7 +137,7 @@ class Unpacker {
     if (!written_.insert(to.stem).second) return;  // pieces of one tensor
     NIBBLE_CHECK(!to.stem.empty() && to.stem.find('=') == std::string::npos && from.find('=') == std::string::npos,
                  where, ": folders of ", arch_.name, " have no such tensor");
-    UnpackedTensor out;
+    FloatTensor out;
     out.name = to.stem;
     out.part.tensor = tensor;
     const bool q_or_k = reordered_ && (name.name == "q" || name.name == "k");
@@ -161,20 +159,19 @@ class Unpacker {
     }
     out.transposed = transpose && !slice.vector();
     out.shape = out.transposed ? Shape{slice.columns, slice.rows()} : slice.shape();
-    const std::string_view stored = tensor->type_name();
-    const DType kept = stored == "f16" ? DType::f16 : stored == "bf16" ? DType::bf16 : DType::f32;
+    const DType kept = float_type(tensor->type_name()).value_or(DType::f32);
     out.type = slice.vector() ? (plus_one ? DType::f32 : kept) : matrices_.value_or(kept);
-    out_.tensors.push_back(std::move(out));
+    tensors_.push_back(std::move(out));
   }
 
   /// What the model computes in elsewhere: the type of the matrices, f32 where they have several.
-  std::string dtype_name() const {
+  std::string_view dtype_name() const {
     std::optional<DType> type;
-    for (const UnpackedTensor& tensor : out_.tensors) {
+    for (const FloatTensor& tensor : tensors_) {
       if (tensor.shape.rank() < 2) continue;
-      type = type.value_or(tensor.type) == tensor.type ? tensor.type : DType::f32;
+      type = type.value_or(*tensor.type) == *tensor.type ? *tensor.type : DType::f32;
     }
-    return type == DType::f16 ? "float16" : type == DType::bf16 ? "bfloat16" : "float32";
+    return torch_name(type.value_or(DType::f32));
   }
 
   const Checkpoint& file_;
@@ -183,49 +180,12 @@ class Unpacker {
   Config config_;
   bool reordered_ = false;
   std::set<std::string, std::less<>> used_, written_;
-  UnpackedModel out_;
+  std::vector<FloatTensor> tensors_;
 };
-
-void store(float value, DType type, const std::string& where, std::byte* out) {
-  if (type == DType::f32) {
-    std::memcpy(out, &value, sizeof value);
-    return;
-  }
-  const uint16_t bits = type == DType::f16 ? f32_to_f16(value) : f32_to_bf16(value);
-  if (type == DType::f16 && std::isfinite(value))
-    NIBBLE_CHECK(std::isfinite(f16_to_f32(bits)), where, ": ", value, " is too large for f16; expected bf16 or f32");
-  std::memcpy(out, &bits, sizeof bits);
-}
 
 }  // namespace
 
-uint64_t UnpackedTensor::bytes() const { return static_cast<uint64_t>(shape.elements()) * element_bytes(type); }
-
-std::vector<std::byte> UnpackedTensor::read(const Checkpoint& file, ThreadPool& pool) const {
-  const std::string where = file.where(*part.tensor);
-  const std::byte* data = file.bytes(*part.tensor).data();
-  const size_t size = element_bytes(type);
-  std::vector<std::byte> out(static_cast<size_t>(bytes()));
-  if (part.slice.vector()) {
-    std::vector<float> values(static_cast<size_t>(part.slice.rows()));
-    read_vector(part, data, values.data());
-    for (size_t i = 0; i < values.size(); ++i) store(values[i], type, where, out.data() + i * size);
-    return out;
-  }
-  const int64_t n = part.slice.rows(), k = part.slice.columns;
-  pool.for_each(n, 16, [&](int64_t begin, int64_t end, const Worker&) {
-    std::vector<float> values(static_cast<size_t>((end - begin) * k));
-    read_rows(part, data, begin, end - begin, values.data());
-    for (int64_t i = begin; i < end; ++i)
-      for (int64_t j = 0; j < k; ++j) {
-        const auto at = static_cast<size_t>(transposed ? j * n + i : i * k + j);
-        store(values[static_cast<size_t>((i - begin) * k + j)], type, where, out.data() + at * size);
-      }
-  });
-  return out;
-}
-
-UnpackedModel unpack_gguf(const Checkpoint& file, std::optional<DType> matrices) {
+FloatModel unpack_gguf(const Checkpoint& file, std::optional<DType> matrices) {
   NIBBLE_CHECK(file.gguf() != nullptr, file.path(), ": expected a GGUF file");
   return Unpacker(file, matrices).run();
 }

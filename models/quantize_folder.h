@@ -32,7 +32,7 @@ struct FolderOptions {
 struct FolderTensor {
   std::string name;
   Shape shape;
-  std::string from, to;  ///< types; the same when it is kept
+  std::string from, to;  ///< types
   uint64_t bytes_in = 0, bytes_out = 0;
 };
 
@@ -41,7 +41,7 @@ struct FolderReport {
   int quantised = 0, kept = 0;            ///< linear layers
   double weights = 0;                     ///< of all tensors
   double squared_error = 0, squares = 0;  ///< sums over the weights of the quantised ones
-  uint64_t bytes_in = 0, bytes_out = 0;   ///< of the files of weights; planned: of the tensors
+  uint64_t bytes_in = 0, bytes_out = 0;   ///< of the files of weights; planned: bytes_out of the tensors
 };
 
 /// What a folder can have: "int4:g128:asym:bf16" (quant/spec.h), or a type of our own by name, as "q4_g128"; a minimum
@@ -50,8 +50,7 @@ QuantLayout folder_layout(std::string_view name);
 
 /// Weights, config.json with its quantization_config, and the tokenizer's and other small files as they are. The folder
 /// `to`, which must not exist or be empty, appears when it is whole. Layers whose rows do not divide into groups are
-/// kept. Holds the largest tensor, as written. Of a GGUF file a folder of floats is made first, beside `to`, and taken
-/// away. Throws Error.
+/// kept. Holds the largest tensor, as written. Throws Error.
 FolderReport quantize_folder(const std::string& from, const std::string& to, const FolderOptions& options,
                              const QuantizeStep& step = {});
 /// What quantize_folder would write.

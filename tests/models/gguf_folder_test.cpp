@@ -6,9 +6,11 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "models/generate.h"
+#include "models/imatrix.h"
 #include "models/io/checkpoint.h"
 #include "models/quantize_folder.h"
 #include "models/text/tokenizer.h"
@@ -82,6 +84,38 @@ TEST_P(GgufFolder, IsTheFolderThatTheFileWasMadeOf) {
   for (size_t i = 0; i < got.size(); ++i) {  // the tolerance of tests/e2e/golden_test.cpp
     ASSERT_LE(std::abs(got[i] - wanted[i]), 1e-5f * (*high - *low)) << i;
     ASSERT_LE(std::abs(got[i] - before[i]), 1e-5f * (*high - *low)) << i;
+  }
+}
+
+/// Names and contents.
+std::map<std::string, std::string> files_of(const std::string& folder) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : fs::directory_iterator(folder))
+    files[entry.path().filename()] = test::read_file(entry.path());
+  return files;
+}
+
+/// A file of Q4_0 matrices becomes what the folder of its values becomes.
+TEST_P(GgufFolder, QuantisesToWhatTheFolderOfFloatsWould) {
+  test::TempDir dir;
+  QuantizeOptions matrices;
+  matrices.matrices = matrices.embedding = matrices.output = &find_quantize_type("q4_0");
+  quantize_file(goldens + GetParam() + ".gguf", dir / "q4.gguf", matrices);
+  unpack_to_folder(dir / "q4.gguf", dir / "floats", {});
+  for (const char* spec : {"int3:g16:asym:bf16", "nf4:g32", "fp8_e4m3"}) {
+    const FolderOptions options{.matrices = folder_layout(spec), .rules = {{"*.v_proj", {}}}, .split_bytes = 40000};
+    if (std::string_view(GetParam()) == "gpt2") {  // all of its matrices are transposed
+      EXPECT_THROW(quantize_folder(dir / "q4.gguf", dir / "none", options), Error);
+      continue;
+    }
+    const std::string one = dir / message("one ", spec), two = dir / message("two ", spec);
+    const FolderReport report = quantize_folder(dir / "q4.gguf", one, options);
+    quantize_folder(dir / "floats", two, options);
+    EXPECT_EQ(files_of(one), files_of(two)) << spec;
+    const FolderReport plan = plan_folder(dir / "q4.gguf", options);
+    EXPECT_GT(plan.quantised, 0) << spec;
+    EXPECT_EQ(plan.quantised, report.quantised) << spec;
+    EXPECT_EQ(plan.tensors.size(), report.tensors.size()) << spec;
   }
 }
 
@@ -251,20 +285,25 @@ TEST(UnpackToFolder, LeavesNothingBehindWhenItFails) {
       << "the files and nothing else";
 }
 
-TEST(UnpackToFolder, QuantisesAsTheFolderWouldBe) {
+TEST(UnpackToFolder, QuantisesByAnImportanceMatrixAsTheFolderWouldBe) {
   test::TempDir dir;
   const std::string file = quantised(dir);
-  const FolderOptions options{.matrices = folder_layout("int4:g32:asym:bf16"), .rules = {}};
+  Imatrix imatrix;
+  for (int i = 0; i < 32; ++i)
+    imatrix.squares["blk.0.ffn_gate.weight"].push_back(i % 8 == 0 ? 1000.0f : 1.0f);
+  imatrix.chunks = imatrix.chunk_tokens = 1;
+  imatrix.write(dir / "imatrix");
+  FolderOptions options{.matrices = folder_layout("int3:g32"), .rules = {}};
+  quantize_folder(file, dir / "plain", options);
+  options.importance = dir / "imatrix";
   unpack_to_folder(file, dir / "floats", {});
+  quantize_folder(file, dir / "one", options);
   quantize_folder(dir / "floats", dir / "two", options);
-  const FolderReport report = quantize_folder(file, dir / "one", options), plan = plan_folder(file, options);
-  for (const char* name : {"/model.safetensors", "/config.json", "/tokenizer.json", "/tokenizer_config.json"})
-    EXPECT_EQ(test::read_file(dir / "one" + name), test::read_file(dir / "two" + name)) << name;
-  EXPECT_GT(report.quantised, 0);
-  EXPECT_EQ(plan.quantised, report.quantised);
-  EXPECT_EQ(plan.tensors.size(), report.tensors.size());
-  EXPECT_FALSE(fs::exists(dir / "one.floats"));
+  EXPECT_EQ(files_of(dir / "one"), files_of(dir / "two"));
+  EXPECT_NE(files_of(dir / "one"), files_of(dir / "plain"));
   EXPECT_EQ(json_of(dir / "one/config.json")["quantization_config"]["quant_method"], "compressed-tensors");
+  EXPECT_EQ(std::distance(fs::directory_iterator(dir / "."), fs::directory_iterator()), 7)
+      << "two files, the matrix and four folders";
 }
 
 }  // namespace
