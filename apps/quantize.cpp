@@ -7,6 +7,7 @@
 #include <CLI/Formatter.hpp>
 #include <cmath>
 #include <cstdio>
+#include <map>
 #include <memory>
 #include <optional>
 
@@ -26,7 +27,7 @@ namespace {
 using models::QuantizeReport;
 
 struct QuantizeFlags {
-  std::string from, to, format = "q4_g64", embedding, output, text, split;
+  std::string from, to, format = "q4_g64", embedding, output, keep, text, split;
   std::string size, types;
   std::vector<std::string> rules, plugins;
   models::QuantizeOptions options;
@@ -45,9 +46,16 @@ void print_tensor(const std::string& name, const Shape& shape, const std::string
               bits_per_weight(bytes, static_cast<double>(shape.elements())));
 }
 
-void print_plan_sizes(size_t tensors, int quantised, int kept, uint64_t out, uint64_t in, double weights) {
-  std::printf("%zu tensors, %d matrices quantised, %d kept: %s, was %s; %.3f bits per weight\n", tensors, quantised,
-              kept, human_bytes(out).c_str(), human_bytes(in).c_str(), bits_per_weight(out, weights));
+/// "30 matrices quantised, 2 written as f32".
+std::string matrices_text(int quantised, const std::map<std::string, int>& others) {
+  std::string text = message(quantised, " matrices quantised");
+  for (const auto& [type, count] : others) text += message(", ", count, " written as ", type);
+  return text;
+}
+
+void print_plan_sizes(size_t tensors, const std::string& matrices, uint64_t out, uint64_t in, double weights) {
+  std::printf("%zu tensors, %s: %s, was %s; %.3f bits per weight\n", tensors, matrices.c_str(),
+              human_bytes(out).c_str(), human_bytes(in).c_str(), bits_per_weight(out, weights));
 }
 
 int print_plan(const QuantizeReport& plan) {
@@ -58,7 +66,8 @@ int print_plan(const QuantizeReport& plan) {
                  std::string(t.to->name) + (t.whole_rows ? ", one scale a row" : ""), t.bytes_out);
   }
   if (plan.divergence > 0) std::printf("expected divergence of the predictions: %.4f\n", plan.divergence);
-  print_plan_sizes(plan.tensors.size(), plan.quantised, plan.kept, plan.bytes_out, plan.bytes_in, weights);
+  print_plan_sizes(plan.tensors.size(), matrices_text(plan.quantised, plan.kept), plan.bytes_out, plan.bytes_in,
+                   weights);
   return 0;
 }
 
@@ -82,9 +91,9 @@ void show_step(std::string_view what, int done, int total) {
   std::fprintf(stderr, "\r\033[K%d of %d: %s", done, total, printable(what).c_str());
 }
 
-void print_sizes(const std::string& to, uint64_t out, uint64_t in, double weights, int quantised, int kept) {
-  std::printf("%s: %s, was %s; %.3f bits per weight; %d matrices quantised, %d kept\n", to.c_str(),
-              human_bytes(out).c_str(), human_bytes(in).c_str(), bits_per_weight(out, weights), quantised, kept);
+void print_sizes(const std::string& to, uint64_t out, uint64_t in, double weights, const std::string& matrices) {
+  std::printf("%s: %s, was %s; %.3f bits per weight; %s\n", to.c_str(), human_bytes(out).c_str(),
+              human_bytes(in).c_str(), bits_per_weight(out, weights), matrices.c_str());
 }
 
 void print_error(double squared_error, double squares) {
@@ -98,29 +107,39 @@ void refuse_flags_of_auto(const QuantizeFlags& flags) {
 
 int print_folder_plan(const models::FolderReport& plan) {
   for (const models::FolderTensor& t : plan.tensors) print_tensor(t.name, t.shape, t.from, t.to, t.bytes_out);
-  print_plan_sizes(plan.tensors.size(), plan.quantised, plan.kept, plan.bytes_out, plan.bytes_in, plan.weights);
+  print_plan_sizes(plan.tensors.size(), matrices_text(plan.quantised, plan.floats), plan.bytes_out, plan.bytes_in,
+                   plan.weights);
   return 0;
 }
 
 int print_folder(const std::string& to, const models::FolderReport& report) {
   if (isatty(STDERR_FILENO) != 0) std::fputs("\r\033[K", stderr);
-  print_sizes(to, report.bytes_out, report.bytes_in, report.weights, report.quantised, report.kept);
+  print_sizes(to, report.bytes_out, report.bytes_in, report.weights, matrices_text(report.quantised, report.floats));
   print_error(report.squared_error, report.squares);
   return 0;
 }
 
-/// f32, f16, bf16, or keep: a folder of floats.
+/// f32, f16 or bf16; nullopt: keep, or nothing.
+std::optional<DType> parse_float_type(const char* flag, const std::string& type) {
+  if (type == "keep" || type.empty()) return std::nullopt;
+  for (const DType known : {DType::f32, DType::f16, DType::bf16})
+    if (type == name(known)) return known;
+  fail(flag, " ", type, ": expected f16, bf16, f32 or keep");
+}
+
+/// Of a folder of floats.
 bool is_float_type(const std::string& type) {
   return type == "keep" || type == "f32" || type == "f16" || type == "bf16";
 }
 
 int write_floats(const QuantizeFlags& flags, const models::QuantizeStep& step) {
-  NIBBLE_CHECK(flags.rules.empty() && flags.output.empty() && flags.text.empty() && flags.options.importance.empty(),
+  NIBBLE_CHECK(flags.rules.empty() && flags.output.empty() && flags.keep.empty() && flags.text.empty() &&
+                   flags.options.importance.empty(),
                "--type ", flags.format,
                ": a folder of floats has one type; expected no types of single tensors and nothing to calibrate with");
-  models::UnpackOptions options{.matrices = {}, .threads = flags.options.threads, .split_bytes = 0};
-  for (const DType type : {DType::f32, DType::f16, DType::bf16})
-    if (flags.format == name(type)) options.matrices = type;
+  models::UnpackOptions options{.matrices = parse_float_type("--type", flags.format),
+                                .threads = flags.options.threads,
+                                .split_bytes = 0};
   if (!flags.split.empty()) options.split_bytes = parse_size(flags.split);
   const auto report = models::unpack_to_folder(flags.from, flags.dry_run ? "" : flags.to, options, step);
   return flags.dry_run ? print_folder_plan(report) : print_folder(flags.to, report);
@@ -129,13 +148,15 @@ int write_floats(const QuantizeFlags& flags, const models::QuantizeStep& step) {
 /// OUT is no GGUF file.
 int write_folder(const QuantizeFlags& flags) {
   NIBBLE_CHECK(flags.embedding.empty(), flags.to,
-               ": a folder keeps its embedding; expected no --embedding, or a name that ends in .gguf");
+               ": a folder keeps its embedding; expected --keep-type in place of --embedding, or a name that ends in "
+               ".gguf");
   NIBBLE_CHECK(flags.format != "auto", "--type auto: expected a name that ends in .gguf, found ", flags.to);
   refuse_flags_of_auto(flags);
   const models::QuantizeStep step = isatty(STDERR_FILENO) != 0 ? show_step : [](std::string_view, int, int) {};
   if (is_float_type(flags.format)) return write_floats(flags, step);
   models::FolderOptions options{.matrices = models::folder_layout(flags.format),
                                 .rules = {},
+                                .kept = parse_float_type("--keep-type", flags.keep),
                                 .search = !flags.nearest,
                                 .threads = flags.options.threads,
                                 .split_bytes = 0,
@@ -190,6 +211,8 @@ int quantize(QuantizeFlags& flags) {
   // larger matrices of moments take too much memory and time
   options.calibrate.feedback_inputs = flags.feedback ? 4096 : 0;
   if (!flags.to.empty() && !flags.to.ends_with(".gguf")) return write_folder(flags);
+  NIBBLE_CHECK(flags.keep.empty(), "--keep-type belongs to a quantised folder: in a GGUF file --embedding, "
+               "--output-tensor-type and --tensor-type say it");
   if (flags.format == "auto") options.automatic = automatic_types(flags);
   else choose_plain_types(flags, options);
   for (const std::string& rule : flags.rules) options.rules.push_back(models::parse_type_rule(rule));
@@ -205,7 +228,7 @@ int quantize(QuantizeFlags& flags) {
   if (flags.dry_run) return print_plan(report);
   double weights = 0;
   for (const models::PlannedTensor& t : report.tensors) weights += static_cast<double>(t.shape.elements());
-  print_sizes(flags.to, report.bytes_out, report.bytes_in, weights, report.quantised, report.kept);
+  print_sizes(flags.to, report.bytes_out, report.bytes_in, weights, matrices_text(report.quantised, report.kept));
   if (report.divergence > 0) std::printf("expected divergence of the predictions: %.4f\n", report.divergence);
   print_error(report.squared_error, report.squares);
   return 0;
@@ -273,6 +296,10 @@ Action setup_quantize(CLI::App& app) {
   app.add_option("--tensor-type", flags->rules,
                  "Of the tensors whose name matches: 'blk.*.ffn_down=q6_k'; the first match counts")
       ->type_name("PATTERN=TYPE");
+  app.add_option("--keep-type", flags->keep,
+                 "Of a quantised folder's other matrices, as the embedding: f16, bf16, f32 (default: keep, as they "
+                 "are; those that a GGUF file has quantised become f32, which holds their values)")
+      ->type_name("TYPE");
   app.add_option("--calibrate", flags->text,
                  "Text to run through the model first, so that errors fall where they matter least")
       ->type_name("FILE");

@@ -44,6 +44,12 @@ std::string put_number(std::string_view path, std::string_view mark, int number)
   return message(path.substr(0, at), number, path.substr(at + mark.size()));
 }
 
+const std::optional<QuantLayout>* find_rule(const FolderOptions& options, std::string_view tensor) {
+  for (const auto& [pattern, layout] : options.rules)
+    if (TypeRule{pattern}.matches(tensor)) return &layout;
+  return nullptr;
+}
+
 std::vector<Linear> find_linears(const FloatModel& model, const FolderOptions& options) {
   const Arch& arch = find_arch(model.metadata.need_string("model_type"));
   const Config config = arch.config != nullptr ? arch.config(model.metadata) : read_config(model.metadata);
@@ -63,11 +69,8 @@ std::vector<Linear> find_linears(const FloatModel& model, const FolderOptions& o
         const FloatTensor* tensor = linear.weight;
         if (tensor->shape.rank() != 2 || !tensor->matrix()) continue;
         if (name.name != "output") linear.layout = options.matrices;
-        for (const auto& [pattern, layout] : options.rules) {
-          if (!TypeRule{pattern}.matches(tensor->name)) continue;
-          linear.layout = layout;
-          break;
-        }
+        if (const auto* rule = find_rule(options, tensor->name)) linear.layout = *rule;
+        if (linear.layout && linear.layout->bits == 0) linear.layout.reset();
         if (linear.layout && tensor->shape[1] % group_of(*linear.layout, tensor->shape[1]) != 0) linear.layout.reset();
         linears.emplace(tensor->name, std::move(linear));
       }

@@ -31,6 +31,9 @@ inline int64_t group_of(const QuantLayout& layout, int64_t k) { return layout.gr
 /// A path of Arch::names with a number in place of the first `mark`, "{}" or "{e}".
 std::string put_number(std::string_view path, std::string_view mark, int number);
 
+/// What the first rule that matches says of a tensor; nullptr: none matches.
+const std::optional<QuantLayout>* find_rule(const FolderOptions& options, std::string_view tensor);
+
 /// By name. Matrices of the embedding, of positions and of routers are none, nor are those whose rows are columns
 /// elsewhere.
 std::vector<Linear> find_linears(const FloatModel& model, const FolderOptions& options);

@@ -88,7 +88,7 @@ QuantizeReport make_plan(const ModelSource& source, const QuantizeOptions& optio
                           tensor.bytes,
                           0};
     planned.bytes_out = bytes_of_tensor(*planned.to, tensor.shape);
-    if (planned.matrix) ++(type != nullptr ? report.quantised : report.kept);
+    if (planned.matrix) ++(type != nullptr ? report.quantised : report.kept[std::string(tensor.exact->name)]);
     report.bytes_in += planned.bytes_in;
     report.bytes_out += planned.bytes_out;
     report.tensors.push_back(std::move(planned));

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -55,7 +56,8 @@ struct PlannedTensor {
 
 struct QuantizeReport {
   std::vector<PlannedTensor> tensors;
-  int quantised = 0, kept = 0;            ///< matrices; those whose rows don't divide into blocks are kept
+  int quantised = 0;                      ///< matrices
+  std::map<std::string, int> kept;        ///< the others, also where rows don't divide into blocks, by type
   double squared_error = 0, squares = 0;  ///< sums over the weights of the quantised ones
   double divergence = 0;                  ///< `automatic`: what is expected of the predictions, nats per token
   uint64_t bytes_in = 0, bytes_out = 0;   ///< of the files; planned: of the tensors

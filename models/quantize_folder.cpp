@@ -91,24 +91,47 @@ FolderTensor planned_floats(const FloatTensor& tensor) {
           tensor.bytes()};
 }
 
+/// What a matrix that is not quantised is written as; nullopt: as it is.
+std::optional<DType> written_type(const FloatTensor& tensor, const FolderOptions& options) {
+  const auto* rule = find_rule(options, tensor.name);
+  return rule != nullptr && *rule && (*rule)->bits == 0 ? (*rule)->scale : options.kept;
+}
+
+void set_dtype(ordered_json& config, DType type) {
+  bool said = false;
+  for (ordered_json* object : {&config, config.contains("text_config") ? &config["text_config"] : nullptr})
+    for (const char* key : {"dtype", "torch_dtype"}) {
+      if (object == nullptr || !object->is_object() || !object->contains(key)) continue;
+      (*object)[key] = torch_name(type);
+      said = true;
+    }
+  if (!said) config["torch_dtype"] = torch_name(type);
+}
+
 void add(FolderReport& report, FolderTensor planned) {
   report.weights += static_cast<double>(planned.shape.elements());
   report.bytes_out += planned.bytes_out;
   report.tensors.push_back(std::move(planned));
 }
 
-FolderPlan make_plan(const FloatModel& model, const FolderOptions& options) {
+/// Also settles the types of the model's tensors that are not quantised.
+FolderPlan make_plan(FloatModel& model, const FolderOptions& options) {
   NIBBLE_CHECK(options.calibration.empty() || options.importance.empty(),
                "both a text and an importance matrix to calibrate with");
   FolderPlan plan;
+  NIBBLE_CHECK(options.matrices.bits != 0, "a quantised folder of floats alone");
   plan.linears = find_linears(model, options);
-  for (const Linear& linear : plan.linears) {
-    ++(linear.layout ? plan.report.quantised : plan.report.kept);
+  for (const Linear& linear : plan.linears)
     if (linear.layout) plan.quantised.emplace(linear.weight->name, &linear);
-  }
+  plan.report.quantised = static_cast<int>(plan.quantised.size());
   for (size_t i = 0; i < model.tensors.size(); ++i) {
-    const FloatTensor& tensor = model.tensors[i];
+    FloatTensor& tensor = model.tensors[i];
     const auto linear = plan.quantised.find(tensor.name);
+    if (linear == plan.quantised.end() && tensor.matrix()) {
+      const auto type = written_type(tensor, options);
+      if (type && tensor.type_name() != name(*type)) tensor.type = type;
+      ++plan.report.floats[std::string(tensor.type_name())];
+    }
     FolderTensor planned = planned_floats(tensor);
     std::vector<SafetensorsOutput> outputs = {output_of(tensor, i)};
     if (linear != plan.quantised.end()) {
@@ -136,6 +159,7 @@ Calibration prepare(const std::string& from, const FolderOptions& options, const
 }  // namespace
 
 QuantLayout folder_layout(std::string_view name) {
+  if (const auto type = float_type(name)) return {.group = 0, .bits = 0, .scale = *type};
   constexpr const char* possible =
       "expected int1 to int8 as in int4:g128:asym:bf16 or fp8_e4m3, for compressed-tensors, nf4 or fp4, for "
       "bitsandbytes, or f16, bf16, f32 or keep to write the floats of a GGUF file";
@@ -186,7 +210,7 @@ FolderReport quantize_folder(const std::string& from, const std::string& to, con
                              const QuantizeStep& step) {
   const Checkpoint file = Checkpoint::open(from);
   NewFolder folder(to);
-  const FloatModel model = open_floats(file);
+  FloatModel model = open_floats(file);
   FolderPlan plan = make_plan(model, options);
   const Calibration inputs = prepare(from, options, plan.linears, step);
   const quant::InputStatistics unknown;
@@ -210,6 +234,7 @@ FolderReport quantize_folder(const std::string& from, const std::string& to, con
   }
   plan.report.bytes_out = writer.finish();
   ordered_json config = ordered_json::parse(model.config);
+  if (options.kept) set_dtype(config, *options.kept);
   config["quantization_config"] = plan.config;
   folder.write("config.json", config.dump(2) + "\n");
   write_files(model, folder);
@@ -219,7 +244,8 @@ FolderReport quantize_folder(const std::string& from, const std::string& to, con
 
 FolderReport plan_folder(const std::string& from, const FolderOptions& options) {
   const Checkpoint file = Checkpoint::open(from);
-  return make_plan(open_floats(file), options).report;
+  FloatModel model = open_floats(file);
+  return make_plan(model, options).report;
 }
 
 FolderReport unpack_to_folder(const std::string& from, const std::string& to, const UnpackOptions& options,
@@ -230,7 +256,7 @@ FolderReport unpack_to_folder(const std::string& from, const std::string& to, co
   std::vector<SafetensorsOutput> outputs;
   for (const FloatTensor& tensor : model.tensors) {
     outputs.push_back(output_of(tensor, outputs.size()));
-    report.kept += tensor.matrix() ? 1 : 0;
+    if (tensor.matrix()) ++report.floats[std::string(tensor.type_name())];
     add(report, planned_floats(tensor));
   }
   report.bytes_in = file.file_bytes();

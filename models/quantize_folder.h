@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -18,9 +19,12 @@ namespace nibble::models {
 struct FolderOptions {
   /// Of the linear layers of the blocks, as folder_layout has it.
   QuantLayout matrices;
-  /// Modules whose name matches (`*` any text, `?` any character) get this, or stay as they are; the first that
-  /// matches. The output matrix stays as it is unless one matches.
+  /// Modules whose name matches (`*` any text, `?` any character) get this, or are kept; the first that matches. The
+  /// output matrix is kept unless one matches. Floats (bits 0) also of matrices that are no linear layers.
   std::vector<std::pair<std::string, std::optional<QuantLayout>>> rules;
+  /// What matrices that are kept are written as: f32, f16 or bf16; nullopt: as they are, those that a GGUF file has
+  /// quantised as f32, which holds their values. config.json then says that the model computes in it.
+  std::optional<DType> kept{};
   bool search = true;            ///< for the best scales; else from end to end
   int threads = 0;               ///< 0: default_threads()
   uint64_t split_bytes = 0;      ///< of tensors in a file at most, if they fit; 0: one file
@@ -38,14 +42,16 @@ struct FolderTensor {
 
 struct FolderReport {
   std::vector<FolderTensor> tensors;
-  int quantised = 0, kept = 0;            ///< linear layers
+  int quantised = 0;                      ///< linear layers
+  std::map<std::string, int> floats;      ///< the other matrices, by what they are written as
   double weights = 0;                     ///< of all tensors
   double squared_error = 0, squares = 0;  ///< sums over the weights of the quantised ones
   uint64_t bytes_in = 0, bytes_out = 0;   ///< of the files of weights; planned: bytes_out of the tensors
 };
 
 /// What a folder can have: "int4:g128:asym:bf16" (quant/spec.h), or a type of our own by name, as "q4_g128"; a minimum
-/// then becomes an integer zero point. Integers and E4M3, or NF4 and FP4 with scales of f32. Throws Error.
+/// then becomes an integer zero point. Integers and E4M3, or NF4 and FP4 with scales of f32; f32, f16 and bf16, of bits
+/// 0, for rules. Throws Error.
 QuantLayout folder_layout(std::string_view name);
 
 /// Weights, config.json with its quantization_config, and the tokenizer's and other small files as they are. The folder

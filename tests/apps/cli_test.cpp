@@ -221,6 +221,10 @@ TEST(Cli, QuantizeChoosesTypesWithinAnAllowance) {
   refused("quantize " + model + " " + out + " --feedback", 2, "--calibrate");
   refused("quantize " + model + " " + out + " --imatrix a --calibrate b", 2, "--calibrate");
   refused("quantize " + model + " " + (dir / "folder") + " --type f16 --tensor-type a=f32", 1, "has one type");
+  refused("quantize " + model + " " + (dir / "folder") + " --type f16 --keep-type f32", 1, "has one type");
+  refused("quantize " + model + " " + (dir / "folder") + " --type int4 --keep-type q8_0", 1,
+          "--keep-type q8_0: expected f16, bf16, f32 or keep");
+  refused("quantize " + model + " " + out + " --type q4_0 --keep-type f16", 1, "--embedding, --output-tensor-type and");
   refused("quantize " + model + " " + (dir / "folder") + " --type q4_k", 1, "can't quantise a folder to 'q4_k'");
   EXPECT_FALSE(std::filesystem::exists(dir / "folder"));
 }
@@ -245,8 +249,12 @@ TEST(Cli, QuantizeWritesAFolderOfAGgufFile) {
   }
   const Outcome quantised = nibble("quantize " + model + " " + coded + " --type int8:g64");
   EXPECT_EQ(quantised.code, 0) << quantised.error;
-  EXPECT_TRUE(contains(quantised.out, " 42 matrices quantised, ")) << quantised.out;
+  EXPECT_TRUE(contains(quantised.out, " 42 matrices quantised, 1 written as f32\n")) << quantised.out;
   EXPECT_EQ(nibble("eval -m " + coded + ids).code, 0);
+  const Outcome kept = nibble("quantize " + model + " " + coded + "2 --type int8:g64 --keep-type bf16 --dry-run "
+                              "--tensor-type '*.v_proj=f16'");
+  EXPECT_EQ(kept.code, 0) << kept.error;
+  EXPECT_TRUE(contains(kept.out, " 36 matrices quantised, 1 written as bf16, 6 written as f16: ")) << kept.out;
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir / "."), std::filesystem::directory_iterator()), 3)
       << "text and the two folders";
 }

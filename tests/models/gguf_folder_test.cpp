@@ -12,6 +12,7 @@
 #include "models/generate.h"
 #include "models/imatrix.h"
 #include "models/io/checkpoint.h"
+#include "models/io/coded_matrix.h"
 #include "models/quantize_folder.h"
 #include "models/text/tokenizer.h"
 #include "tensor/check.h"
@@ -262,6 +263,8 @@ TEST(UnpackToFolder, LeavesNothingBehindWhenItFails) {
   GgufWriter large = test::tiny_llama();
   std::fill_n(large.data.begin() + static_cast<ptrdiff_t>(large.tensors[0].offset), 4, '\x7e');  // 8.5e37
   large.save(dir / "large.gguf");
+  FolderOptions half{.matrices = folder_layout("int4:g16"), .rules = {}, .kept = DType::f16};
+  EXPECT_THROW(quantize_folder(dir / "large.gguf", dir / "out", half), Error);
   EXPECT_NE(error_of(dir / "large.gguf", dir / "out", {.matrices = DType::f16}).find("too large for f16"),
             std::string::npos);
   GgufWriter other = test::tiny_llama();
@@ -283,6 +286,31 @@ TEST(UnpackToFolder, LeavesNothingBehindWhenItFails) {
             std::string::npos);
   EXPECT_EQ(std::distance(fs::directory_iterator(dir / "."), fs::directory_iterator()), 4)
       << "the files and nothing else";
+}
+
+TEST(UnpackToFolder, WritesWhatAQuantisedFolderKeepsAsTheTypeAskedFor) {
+  test::TempDir dir;
+  const std::string file = quantised(dir), embedding = "model.embed_tokens.weight";
+  FolderOptions options{.matrices = folder_layout("int4:g32"), .rules = {}};
+  quantize_folder(file, dir / "plain", options);
+  options.kept = DType::f16;
+  quantize_folder(file, dir / "out", options);
+  const Checkpoint plain = Checkpoint::open(dir / "plain"), out = Checkpoint::open(dir / "out");
+  EXPECT_EQ(plain.tensor(embedding)->type_name(), "f32") << "which holds its values";
+  EXPECT_EQ(out.tensor(embedding)->type_name(), "f16");
+  EXPECT_EQ(json_of(dir / "plain/config.json")["torch_dtype"], "float32");
+  EXPECT_EQ(json_of(dir / "out/config.json")["torch_dtype"], "float16");
+  std::vector<float> want = floats_of(plain, *plain.tensor(embedding));
+  for (float& value : want) value = f16_to_f32(f32_to_f16(value));
+  EXPECT_EQ(floats_of(out, *out.tensor(embedding)), want);
+  const std::string name = "model.layers.0.mlp.gate_proj.weight";
+  const auto codes = [&](const Checkpoint& checkpoint) {
+    const StoredTensor& tensor = *checkpoint.tensor(name);
+    std::vector<float> values(static_cast<size_t>(tensor.shape.elements()));
+    read_floats(*tensor.coded, 0, tensor.shape[0], values.data());
+    return values;
+  };
+  EXPECT_EQ(codes(out), codes(plain)) << "what is quantised does not change";
 }
 
 TEST(UnpackToFolder, QuantisesByAnImportanceMatrixAsTheFolderWouldBe) {

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <span>
 
@@ -18,6 +19,7 @@
 #include "models/quantize_file.h"
 #include "models/weight_part.h"
 #include "tensor/check.h"
+#include "tensor/dtype.h"
 #include "tests/support/gguf_writer.h"
 #include "tests/support/load_model.h"
 
@@ -27,6 +29,7 @@ namespace {
 namespace fs = std::filesystem;
 const std::string golden = NIBBLE_TEST_DATA "/checkpoints/packed4";
 const std::string module = "model.layers.0.mlp.gate_proj.weight";
+constexpr int layers = 1;
 
 std::vector<float> values_of(const Checkpoint& checkpoint, const std::string& name) {
   const StoredTensor& tensor = *checkpoint.tensor(name);
@@ -102,7 +105,7 @@ TEST_F(QuantizeFolder, IsReadBackWithinHalfAStep) {
   for (const auto& [spec, bound] : kinds) {
     fs::remove_all(dir / "out");
     const FolderReport report = quantize_folder(source, dir / "out", {.matrices = folder_layout(spec), .rules = {}});
-    EXPECT_EQ(report.kept, 1) << spec;  // the output matrix
+    EXPECT_EQ(report.floats, (std::map<std::string, int>{{"f32", 2}})) << spec << ": embedding and output matrix";
     const Checkpoint out = Checkpoint::open(dir / "out");
     ASSERT_NE(out.tensor(module)->coded, nullptr) << spec;
     EXPECT_LT(error_of(values_of(out, module), want), bound) << spec;
@@ -137,7 +140,7 @@ TEST_F(QuantizeFolder, SplitsAndMixesTypes) {
                               .threads = 1,
                               .split_bytes = 20000};
   const FolderReport report = quantize_folder(source, dir / "out", options);
-  EXPECT_GT(report.kept, 0);
+  EXPECT_EQ(report.floats, (std::map<std::string, int>{{"f32", 1 + layers}})) << "embedding and down_proj";
   EXPECT_TRUE(fs::exists(dir / "out/model.safetensors.index.json"));
   EXPECT_FALSE(fs::exists(dir / "out/model.safetensors"));
   const Checkpoint out = Checkpoint::open(dir / "out");
@@ -145,6 +148,41 @@ TEST_F(QuantizeFolder, SplitsAndMixesTypes) {
   EXPECT_EQ(out.tensor("model.layers.0.self_attn.v_proj.weight")->coded->bits, 8);
   EXPECT_EQ(out.tensor("lm_head.weight")->coded->codebook, books::e4m3);
   EXPECT_EQ(logits_of(dir / "out").size(), logits_of(source).size());
+}
+
+TEST_F(QuantizeFolder, WritesWhatItKeepsAsTheTypeAskedFor) {
+  auto config = nlohmann::json::parse(test::read_file(source + "/config.json"));
+  config["dtype"] = "float32";
+  test::write_file(source + "/config.json", config.dump());
+  const std::string down = "model.layers.0.mlp.down_proj.weight", embedding = "model.embed_tokens.weight";
+  FolderOptions options{.matrices = folder_layout("int4:g32"), .rules = {{"*.down_proj", std::nullopt}}};
+  quantize_folder(source, dir / "plain", options);
+  EXPECT_EQ(nlohmann::json::parse(test::read_file(dir / "plain/config.json"))["dtype"], "float32");
+  options.rules.emplace_back("lm_head", folder_layout("f16"));
+  options.rules.emplace_back("*.v_proj", folder_layout("f32"));
+  options.kept = DType::bf16;
+  const FolderReport report = quantize_folder(source, dir / "out", options), plan = plan_folder(source, options);
+  EXPECT_EQ(report.floats, (std::map<std::string, int>{{"bf16", 1 + layers}, {"f16", 1}, {"f32", layers}}));
+  EXPECT_EQ(plan.floats, report.floats);
+  EXPECT_EQ(nlohmann::json::parse(test::read_file(dir / "out/config.json"))["dtype"], "bfloat16");
+  const Checkpoint from = Checkpoint::open(source), plain = Checkpoint::open(dir / "plain"),
+                   out = Checkpoint::open(dir / "out");
+  for (const std::string& name : {embedding, down}) {
+    std::vector<float> want = values_of(from, name);
+    for (float& value : want) value = bf16_to_f32(f32_to_bf16(value));
+    EXPECT_EQ(out.tensor(name)->type_name(), "bf16") << name;
+    EXPECT_EQ(values_of(out, name), want) << name;
+  }
+  EXPECT_EQ(out.tensor("lm_head.weight")->type_name(), "f16");
+  EXPECT_EQ(values_of(out, "model.layers.0.self_attn.v_proj.weight"),
+            values_of(from, "model.layers.0.self_attn.v_proj.weight"));
+  EXPECT_EQ(out.tensor("model.norm.weight")->type_name(), "f32") << "vectors stay";
+  EXPECT_EQ(values_of(out, module), values_of(plain, module)) << "what is quantised does not change";
+  uint64_t bytes = 0;
+  for (const FolderTensor& t : plan.tensors) bytes += t.bytes_out;
+  EXPECT_TRUE(report.bytes_out > bytes && report.bytes_out < bytes + 8192) << "all but the header";
+  options.matrices = folder_layout("bf16");
+  EXPECT_THROW(plan_folder(source, options), Error);
 }
 
 TEST_F(QuantizeFolder, WritesWhatBitsandbytesReads) {
