@@ -47,7 +47,7 @@ QuantizeRule::QuantizeRule(std::string_view name) {
   if (name.empty()) return;
   if (quant::looks_like_spec(name)) {
     const quant::BlockType& type = quant::type_of_spec(name);
-    const bool coarse = type.round_scale != nullptr && !float_weights(type.format->layout);
+    const bool coarse = type.name.ends_with("_fp8");
     NIBBLE_CHECK(!coarse && !quant::is_row_type(type), "format to quantise to: '", name,
                  "': groups of a row and scales of fp8 are for files; expected groups of g16 to g128 with scales of "
                  "f16, bf16 or f32");

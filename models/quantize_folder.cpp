@@ -165,7 +165,7 @@ QuantLayout folder_layout(std::string_view name) {
       "bitsandbytes, or f16, bf16, f32 or keep to write the floats of a GGUF file";
   const quant::BlockType* native =
       quant::looks_like_spec(name) || name == "nf4" || name == "fp4" ? nullptr : quant::find_native_type(name);
-  const bool coarse = native != nullptr && native->round_scale != nullptr && !float_weights(native->format->layout);
+  const bool coarse = native != nullptr && native->name.ends_with("_fp8");
   NIBBLE_CHECK((native != nullptr && !coarse) || quant::looks_like_spec(name) || name == "nf4" || name == "fp4",
                "can't quantise a folder to '", name, "': ", possible);
   QuantLayout layout = native != nullptr ? native->format->layout : quant::layout_of_spec(name);

@@ -58,8 +58,6 @@ Parts parts_of(std::string_view spec) {
   if (parts.group.empty()) parts.group = parts.float8() ? "row" : "g64";
   NIBBLE_CHECK(parts.integer() || parts.sign == "sym", "weights '", spec, "': ", parts.weight,
                " has no asymmetric form");
-  NIBBLE_CHECK(!parts.float8() || parts.scale != "fp8", "weights '", spec,
-               "': floats of 8 bits have scales of f16, bf16 or f32");
   return parts;
 }
 

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Block types of our own: every width from 1 to 8 bits, symmetric or with a minimum, and the codebooks nf4 and fp4, in
-// groups of 16 to 128, with scales of f16, bf16, f32 or fp8, and the floats of 8 bits e4m3 and e5m2, in groups of 32 to
-// 128, with scales of f16, bf16 or f32. A block is a group, at least 32 weights: the scales of its groups, their minima
-// if they have any, then the codes as bit planes from wide to narrow, the first with the low bits. A plane of b bits
-// has n b / 8 bytes, n the weights of the block; byte i holds those of codes i, i + n b / 8, i + 2 n b / 8, ... from
-// its low bits up.
+// groups of 16 to 128, and the floats of 8 bits e4m3 and e5m2, in groups of 32 to 128, with scales of f16, bf16, f32 or
+// fp8. A block is a group, at least 32 weights: the scales of its groups, their minima if they have any, then the codes
+// as bit planes from wide to narrow, the first with the low bits. A plane of b bits has n b / 8 bytes, n the weights of
+// the block; byte i holds those of codes i, i + n b / 8, i + 2 n b / 8, ... from its low bits up.
 //
 // A scale of fp8 is an E4M3 float times a power of two that makes weights of 0.001 to 28 representable, fp8_unit;
-// minima beside it are f16. Either is a number of f16, so panels hold f16.
+// minima beside it are f16. Either is a number of f16, so panels hold f16, and f32 for floats of 8 bits.
 //
 //   q4_g64    0   2                          34
 //             | d | u32 u0 | ... | u63 u31 |             d f16; each byte: high nibble, low nibble
@@ -36,7 +35,11 @@ constexpr DType minimum_type(const QuantLayout& layout) { return layout.scale ==
 
 /// 2^-4 over the power of two that is no smaller than any number a code stands for.
 constexpr float fp8_unit(const QuantLayout& layout) {
-  const int largest = layout.codebook == books::nf4 ? 128 : layout.codebook == books::fp4 ? 16 : 1 << (layout.bits - 1);
+  const int largest = layout.codebook == books::nf4    ? 128
+                      : layout.codebook == books::fp4  ? 16
+                      : layout.codebook == books::e4m3 ? 512
+                      : layout.codebook == books::e5m2 ? 65536
+                                                       : 1 << (layout.bits - 1);
   return 1.0f / static_cast<float>(16 * largest);
 }
 
@@ -126,11 +129,20 @@ void write_codes_of(const BlockCodes& in, std::byte* block) {
   write_native(layout, in, block);
 }
 
-/// To nearest, the scale from the largest magnitude.
+/// To nearest, the scale from the largest magnitude. One of fp8 may be too small for the group's peak, which then
+/// becomes the largest number: no farther off than a half step of numbers of its size.
 template <QuantLayout layout>
 void encode_floats(const float* in, std::byte* block) {
   BlockCodes codes{};
-  quantize_numbers(layout, in, 1, layout.group, codes.codes, codes.scale, codes.minimum);
+  QuantLayout numbers = layout;
+  if (layout.scale == fp8) numbers.scale = DType::f32;
+  quantize_numbers(numbers, in, 1, layout.group, codes.codes, codes.scale, codes.minimum);
+  if (layout.scale == fp8) {
+    const float scale = codes.scale[0] = round_stored<layout>(codes.scale[0]);
+    NIBBLE_CHECK(std::isfinite(scale), "weights need a scale beyond fp8");
+    for (int i = 0; i < layout.group; ++i)
+      codes.codes[i] = nearest_code(*float_book(layout.codebook), scale != 0 ? in[i] / scale : 0.0f);
+  }
   write_native(layout, codes, block);
 }
 
@@ -150,8 +162,7 @@ constexpr BlockType native(std::string_view name, const QuantFormat& format) {
 
 constexpr uint16_t groups[] = {16, 32, 64, 128};
 constexpr DType scales[] = {DType::f16, DType::bf16, DType::f32, fp8};
-/// Symmetric and minimum of 1 to 8 bits, then the codebooks, of which those of floats have no groups of 16 and no
-/// scales of fp8.
+/// Symmetric and minimum of 1 to 8 bits, then the codebooks, of which those of floats have no groups of 16.
 constexpr uint8_t codebooks[] = {books::nf4, books::fp4, books::e4m3, books::e5m2};
 constexpr int kinds = 8 + 8 + static_cast<int>(std::size(codebooks));
 constexpr size_t family_size = kinds * std::size(groups) * std::size(scales);
@@ -204,7 +215,7 @@ struct Family {
 
   template <QuantLayout layout>
   void add() {
-    if constexpr (is_float(layout) && (layout.group < block_k || layout.scale == fp8))
+    if constexpr (is_float(layout) && layout.group < block_k)
       return;
     else
       add_type<layout>();

@@ -112,6 +112,37 @@ TEST_P(MatmulFloat, ReadsCodesInGroupsOfAnyLength) {
             2);
   }
 }
+/// As floats of the same values do.
+TEST_P(MatmulFloat, ReadsFileBlocksWithScalesOfEightBits) {
+  const int64_t n = 37, k = 256;
+  for (const char* name : {"e4m3_g64_fp8", "e5m2_g32_fp8", "e4m3_g128_fp8"}) {
+    const quant::BlockType& type = *quant::find_native_type(name);
+    const QuantFormat &coded = *type.format, &plain = quant::find_format("f32");
+    test::Random random(9);
+    const std::vector<float> weight = random.floats(n * k);
+    std::vector<std::byte> blocks(weight.size() / static_cast<size_t>(type.block_elements) * type.block_bytes);
+    for (size_t b = 0; b < blocks.size() / type.block_bytes; ++b)
+      type.encode(weight.data() + b * static_cast<size_t>(type.block_elements), blocks.data() + b * type.block_bytes);
+    std::vector<float> values(weight.size());
+    quant::dequantize_blocks(type, blocks.data(), n * k, values.data());
+    EXPECT_NE(values, weight);
+    test::Guarded packed(coded.bytes(coded, n, k), test::Flush::end, 64), exact(plain.bytes(plain, n, k));
+    quant::pack_rows(type, blocks.data(), n, k, 0, n, packed.data());
+    quant::quantize_rows(plain, values.data(), n, k, 0, n, exact.data());
+    const Attrs attrs{{"weights", int64_t{1}}, {"bias", int64_t{0}}, {"residual", int64_t{0}}};
+    for (const int64_t m : {1, 3, 20}) {
+      const test::TestTensor x(Shape{m, k}, DType::f32, random.floats(m * k));
+      std::vector<Tensor> in = {x, Tensor({Shape{n, k}, DType::packed, &plain}, exact.data())};
+      const test::TestTensor want = test::run_reference("matmul", in, attrs);
+      in[1] = Tensor({Shape{n, k}, DType::packed, &coded}, packed.data());
+      const test::TestTensor out(Shape{m, n}, DType::f32, std::vector<float>(static_cast<size_t>(m * n)));
+      ThreadPool pool(2);
+      test::KernelRunner runner("matmul", GetParam().second, in, out.tensor().desc, attrs, 2, 1, 2);
+      runner.run(pool, in, out);
+      EXPECT_TRUE(test::same_bits(out.floats(), want.floats(), message(name, " m ", m), random.seed()));
+    }
+  }
+}
 TEST_P(MatmulFloat, JoinsWeightsAndAddsBiasAndResidual) {
   for (int64_t m : {1, 9}) {
     for (int threads : {1, 2}) check({.m = m, .k = 24, .n = {40, 9, 17}, .bias = true, .residual = true}, threads);

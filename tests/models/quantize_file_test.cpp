@@ -221,7 +221,8 @@ TEST(QuantizeFile, WritesScalesOfEightBitsAndOfWholeRows) {
       {"int8:g32:fp8", 1.0 / 127},    {"int4:g64:fp8", 1.0 / 7},   {"int3:g32:asym:fp8", 2.0 / 7},
       {"nf4:g64:fp8", 0.304},         {"int8:row", 1.0 / 127},     {"int8:row:asym:bf16", 2.0 / 255},
       {"int6:row:sym:fp8", 1.0 / 31}, {"nf4:row:f32", 0.304},      {"fp8_e4m3", 0.125},
-      {"fp8_e5m2:row:bf16", 0.25},    {"int5:g128:asym", 2.0 / 31}};
+      {"fp8_e5m2:row:bf16", 0.25},    {"int5:g128:asym", 2.0 / 31},
+      {"fp8_e4m3:g64:fp8", 0.125},    {"fp8_e5m2:row:fp8", 0.25}};
   float peak = 0;
   double sum = 0;
   for (const float x : want) peak = std::max(peak, std::fabs(x)), sum += double{x} * double{x};

@@ -314,7 +314,8 @@ TEST_F(QuantizeFolder, LeavesNothingBehindWhenItFails) {
   EXPECT_FALSE(fs::exists(dir / "out"));
   EXPECT_EQ(std::distance(fs::directory_iterator(dir / "."), fs::directory_iterator()), 2);  // "source" and "full"
   for (const char* name :
-       {"q4_k", "int4:g48", "int4:fp8", "q4s_g64_fp8", "fp8_e5m2", "nf4:row", "nf4:g16", "nf4:bf16", "fp4:g64:f16"})
+       {"q4_k", "int4:g48", "int4:fp8", "q4s_g64_fp8", "e4m3_g64_fp8", "fp8_e4m3:fp8", "fp8_e5m2", "nf4:row",
+        "nf4:g16", "nf4:bf16", "fp4:g64:f16"})
     EXPECT_THROW(folder_layout(name), Error) << name;
 }
 

@@ -112,7 +112,8 @@ TEST(NativeTypes, PackExactly) {
 }
 
 TEST(NativeTypes, FloatsOfEightBitsRoundToThreeOrFourBits) {
-  for (const char* name : {"e4m3_g64", "e4m3_g128_bf16", "e4m3_g32_f32", "e5m2_g64_f32", "e5m2_g32"}) {
+  for (const char* name : {"e4m3_g64", "e4m3_g128_bf16", "e4m3_g32_f32", "e4m3_g64_fp8", "e5m2_g64_f32", "e5m2_g32",
+                           "e5m2_g128_fp8"}) {
     const BlockType& type = *find_native_type(name);
     const std::vector<float> in = normal(static_cast<size_t>(type.block_elements), 3);
     std::vector<std::byte> block(type.block_bytes);
@@ -121,12 +122,16 @@ TEST(NativeTypes, FloatsOfEightBitsRoundToThreeOrFourBits) {
     dequantize_blocks(type, block.data(), type.block_elements, out.data());
     const float peak = std::fabs(
         *std::max_element(in.begin(), in.end(), [](float a, float b) { return std::fabs(a) < std::fabs(b); }));
-    // half a step of the number, or of the smallest ones, and what clamps where the scale was rounded down to bf16
-    const bool e4m3 = name[1] == '4';
+    // half a step of the number, or of the smallest ones, and what clamps where the scale was rounded down; one of fp8
+    // is up to a sixteenth larger, and so are its smallest steps
+    const bool e4m3 = name[1] == '4', coarse = std::string_view(name).ends_with("fp8");
+    const float least = peak * (e4m3 ? 0x1p-10f / 448 : 0x1p-17f / 57344) * (coarse ? 17.0f / 16 : 1);
     for (size_t j = 0; j < in.size(); ++j)
-      EXPECT_LE(std::fabs(out[j] - in[j]),
-                std::fabs(in[j]) / (e4m3 ? 16 : 8) + peak * (e4m3 ? 0x1p-10f / 448 : 0x1p-17f / 57344))
-          << name << " " << j;
+      EXPECT_LE(std::fabs(out[j] - in[j]), std::fabs(in[j]) / (e4m3 ? 16 : 8) + least) << name << " " << j;
+    if (coarse) {
+      std::vector<float> large(in.size(), 100);
+      EXPECT_THROW(type.encode(large.data(), block.data()), Error) << name;
+    }
   }
 }
 
