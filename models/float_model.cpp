@@ -52,9 +52,10 @@ FloatModel folder_floats(const Checkpoint& file) {
         file.where(tensor), ": expected a folder that is not quantised, found type ", tensor.type_name());
     FloatTensor out{.name = tensor.name, .shape = tensor.shape, .type = {}, .part = {.tensor = &tensor, .slice = {}}};
     // matrices of a stack are one after the other
-    if (out.matrix() && tensor.shape.elements() > 0)
-      out.part.slice = make_slice({tensor.shape.elements() / tensor.shape[-1], tensor.shape[-1]}, "", 0, {},
-                                  file.where(tensor));
+    const int64_t elements = tensor.shape.elements();
+    if (out.floats() && elements > 0)
+      out.part.slice = make_slice(out.matrix() ? Shape{elements / tensor.shape[-1], tensor.shape[-1]} : Shape{elements},
+                                  "", 0, {}, file.where(tensor));
     model.tensors.push_back(std::move(out));
   }
   return model;
@@ -63,8 +64,6 @@ FloatModel folder_floats(const Checkpoint& file) {
 bool before(const FloatTensor& tensor, std::string_view name) { return tensor.name < name; }
 
 }  // namespace
-
-bool FloatTensor::matrix() const { return shape.rank() >= 2 && (type.has_value() || part.tensor->type != nullptr); }
 
 std::string_view FloatTensor::type_name() const {
   return type.has_value() ? nibble::name(*type) : part.tensor->type_name();

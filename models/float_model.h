@@ -22,11 +22,11 @@ struct FloatTensor {
   std::string name;
   Shape shape;
   std::optional<DType> type;  ///< f32, f16 or bf16: what it is written as; nullopt: the bytes that the file has
-  WeightPart part;            ///< of the file; where `type` is nullopt and this is no matrix, its tensor alone
+  WeightPart part;            ///< of the file; of what is no float its tensor alone
   bool transposed = false;    ///< its lines are columns of the part
 
-  /// Of floats, of two or more dimensions.
-  bool matrix() const;
+  bool floats() const { return type.has_value() || part.tensor->type != nullptr; }
+  bool matrix() const { return floats() && shape.rank() >= 2; }
   std::string_view type_name() const;  ///< as written: "bf16"
   uint64_t bytes() const;              ///< as written
   uint64_t stored_bytes() const;       ///< in the file

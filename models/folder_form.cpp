@@ -19,9 +19,6 @@ constexpr const char* absmax_ending = ".weight.absmax";
 constexpr const char* map_ending = ".weight.quant_map";
 
 bool is_float(const QuantLayout& layout) { return layout.codebook == books::e4m3; }
-bool in_bitsandbytes(const QuantLayout& layout) {
-  return layout.codebook == books::nf4_float || layout.codebook == books::fp4_float;
-}
 std::string bitsandbytes_name(const QuantLayout& layout) { return layout.codebook == books::fp4_float ? "fp4" : "nf4"; }
 std::string state_ending(const QuantLayout& layout) {
   return ".weight.quant_state.bitsandbytes__" + bitsandbytes_name(layout);
@@ -72,6 +69,10 @@ ordered_json scheme_of(const QuantLayout& layout, std::vector<std::string> targe
 }
 
 }  // namespace
+
+bool in_bitsandbytes(const QuantLayout& layout) {
+  return layout.codebook == books::nf4_float || layout.codebook == books::fp4_float;
+}
 
 std::string upper_type_name(std::string_view text) {
   std::string out(text);

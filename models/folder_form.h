@@ -24,6 +24,8 @@ struct FolderCodes {
   std::vector<float> scales, offsets;  ///< (n, groups)
 };
 
+/// Whether layers of a layout are read by bitsandbytes; else by compressed-tensors.
+bool in_bitsandbytes(const QuantLayout& layout);
 /// "f8_e4m3" as the header of a file has it: "F8_E4M3".
 std::string upper_type_name(std::string_view name);
 /// Tensors that stand for a quantised weight.

@@ -5,6 +5,7 @@
 #include <map>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "models/float_model.h"
 #include "models/folder_form.h"
@@ -73,6 +74,7 @@ class FolderQuantizer {
 struct FolderPlan {
   std::vector<Linear> linears;
   std::map<std::string, const Linear*> quantised;  ///< by the weight's name
+  std::optional<DType> kept;                       ///< FolderOptions::kept, or what has to be in its place
   std::vector<SafetensorsOutput> outputs;          ///< module: the index of the tensor
   ordered_json config;
   FolderReport report;
@@ -91,10 +93,26 @@ FolderTensor planned_floats(const FloatTensor& tensor) {
           tensor.bytes()};
 }
 
-/// What a matrix that is not quantised is written as; nullopt: as it is.
-std::optional<DType> written_type(const FloatTensor& tensor, const FolderOptions& options) {
-  const auto* rule = find_rule(options, tensor.name);
-  return rule != nullptr && *rule && (*rule)->bits == 0 ? (*rule)->scale : options.kept;
+/// Settles what the floats that are not quantised are written as.
+void choose_types(FloatModel& model, const FolderOptions& options, FolderPlan& plan) {
+  const auto quantised = [&](const FloatTensor& tensor) { return plan.quantised.contains(tensor.name); };
+  // transformers leaves each tensor of a folder for bitsandbytes in its type, and cannot multiply several types
+  const bool alike = std::any_of(plan.linears.begin(), plan.linears.end(),
+                                 [](const Linear& l) { return l.layout && in_bitsandbytes(*l.layout); });
+  plan.kept = options.kept;
+  if (alike && !plan.kept) {
+    std::set<std::string_view> types;
+    for (const FloatTensor& tensor : model.tensors)
+      if (tensor.floats() && !quantised(tensor)) types.insert(tensor.type_name());
+    if (types.size() > 1) plan.kept = DType::f32;
+  }
+  for (FloatTensor& tensor : model.tensors) {
+    if (quantised(tensor) || !(tensor.matrix() || (alike && tensor.floats()))) continue;
+    const auto* rule = find_rule(options, tensor.name);
+    const auto type = rule != nullptr && *rule && (*rule)->bits == 0 ? (*rule)->scale : plan.kept;
+    if (type && tensor.type_name() != name(*type)) tensor.type = type;
+    if (tensor.matrix()) ++plan.report.floats[std::string(tensor.type_name())];
+  }
 }
 
 void set_dtype(ordered_json& config, DType type) {
@@ -119,19 +137,16 @@ FolderPlan make_plan(FloatModel& model, const FolderOptions& options) {
   NIBBLE_CHECK(options.calibration.empty() || options.importance.empty(),
                "both a text and an importance matrix to calibrate with");
   FolderPlan plan;
-  NIBBLE_CHECK(options.matrices.bits != 0, "a quantised folder of floats alone");
+  NIBBLE_CHECK(options.matrices.bits != 0, "matrices of a quantised folder: expected a quantised type, found ",
+               name(options.matrices.scale));
   plan.linears = find_linears(model, options);
   for (const Linear& linear : plan.linears)
     if (linear.layout) plan.quantised.emplace(linear.weight->name, &linear);
   plan.report.quantised = static_cast<int>(plan.quantised.size());
+  choose_types(model, options, plan);
   for (size_t i = 0; i < model.tensors.size(); ++i) {
-    FloatTensor& tensor = model.tensors[i];
+    const FloatTensor& tensor = model.tensors[i];
     const auto linear = plan.quantised.find(tensor.name);
-    if (linear == plan.quantised.end() && tensor.matrix()) {
-      const auto type = written_type(tensor, options);
-      if (type && tensor.type_name() != name(*type)) tensor.type = type;
-      ++plan.report.floats[std::string(tensor.type_name())];
-    }
     FolderTensor planned = planned_floats(tensor);
     std::vector<SafetensorsOutput> outputs = {output_of(tensor, i)};
     if (linear != plan.quantised.end()) {
@@ -234,7 +249,7 @@ FolderReport quantize_folder(const std::string& from, const std::string& to, con
   }
   plan.report.bytes_out = writer.finish();
   ordered_json config = ordered_json::parse(model.config);
-  if (options.kept) set_dtype(config, *options.kept);
+  if (plan.kept) set_dtype(config, *plan.kept);
   config["quantization_config"] = plan.config;
   folder.write("config.json", config.dump(2) + "\n");
   write_files(model, folder);

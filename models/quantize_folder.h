@@ -23,7 +23,8 @@ struct FolderOptions {
   /// output matrix is kept unless one matches. Floats (bits 0) also of matrices that are no linear layers.
   std::vector<std::pair<std::string, std::optional<QuantLayout>>> rules;
   /// What matrices that are kept are written as: f32, f16 or bf16; nullopt: as they are, those that a GGUF file has
-  /// quantised as f32, which holds their values. config.json then says that the model computes in it.
+  /// quantised as f32, which holds their values. config.json then says that the model computes in it. In a folder for
+  /// bitsandbytes vectors too, and where floats have several types they become f32.
   std::optional<DType> kept{};
   bool search = true;            ///< for the best scales; else from end to end
   int threads = 0;               ///< 0: default_threads()

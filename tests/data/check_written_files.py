@@ -3,7 +3,7 @@
 source's: those of a GGUF file by the package gguf, those of a folder by compressed-tensors or bitsandbytes. Types of our own
 in GGUF are bytes to that package and left out. transformers runs a folder as well, and the distance of its logits is printed
 (5.23 expects packed zero points of another shape than compressed-tensors 0.20 packs, and refuses them). Needs numpy, torch,
-transformers, safetensors, compressed-tensors, bitsandbytes and gguf.
+transformers, safetensors, compressed-tensors, bitsandbytes (with accelerate) and gguf.
 
     python tests/data/check_written_files.py SOURCE WRITTEN      both .gguf files, or both folders
     python tests/data/check_written_files.py SOURCE.gguf FOLDER NIBBLE TEXT     a folder written of a GGUF file: distance of the

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "models/generate.h"
 #include "models/imatrix.h"
@@ -311,6 +312,37 @@ TEST(UnpackToFolder, WritesWhatAQuantisedFolderKeepsAsTheTypeAskedFor) {
     return values;
   };
   EXPECT_EQ(codes(out), codes(plain)) << "what is quantised does not change";
+}
+
+/// transformers runs no such folder otherwise.
+TEST(UnpackToFolder, FloatsOfAFolderForBitsandbytesHaveOneType) {
+  test::TempDir dir;
+  test::tiny_llama().save(dir / "float.gguf");
+  QuantizeOptions halves;
+  halves.matrices = halves.embedding = halves.output = &find_quantize_type("f16");
+  quantize_file(dir / "float.gguf", dir / "half.gguf", halves);
+  const auto types = [&](const std::string& from, const FolderOptions& options) {
+    fs::remove_all(dir / "out");
+    quantize_folder(from, dir / "out", options);
+    std::set<std::string> found;
+    const Checkpoint out = Checkpoint::open(dir / "out");
+    for (const StoredTensor& tensor : out.tensors())
+      if (tensor.coded == nullptr) found.emplace(tensor.type_name());
+    return found;
+  };
+  using Types = std::set<std::string>;
+  FolderOptions options{.matrices = folder_layout("nf4:g32"), .rules = {}};
+  unpack_to_folder(dir / "half.gguf", dir / "floats", {});
+  for (const std::string& from : {dir / "half.gguf", dir / "floats"}) {
+    options.kept.reset();
+    EXPECT_EQ(types(from, options), Types{"f32"});
+    EXPECT_EQ(json_of(dir / "out/config.json")["torch_dtype"], "float32");
+    options.kept = DType::bf16;
+    EXPECT_EQ(types(from, options), Types{"bf16"});
+    EXPECT_EQ(json_of(dir / "out/config.json")["torch_dtype"], "bfloat16");
+    EXPECT_EQ(types(from, {.matrices = folder_layout("int4:g32"), .rules = {}}), (Types{"f16", "f32"}));
+    EXPECT_EQ(json_of(dir / "out/config.json")["torch_dtype"], "float16");
+  }
 }
 
 TEST(UnpackToFolder, QuantisesByAnImportanceMatrixAsTheFolderWouldBe) {
