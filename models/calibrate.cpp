@@ -2,6 +2,7 @@
 #include "models/calibrate.h"
 
 #include <algorithm>
+#include <cstring>
 #include <vector>
 
 #include "tensor/check.h"
@@ -19,28 +20,39 @@ struct Sums {
   int64_t rows = 0;
 };
 
-/// y += a[0] x[0] + ... + a[3] x[3]
-NIBBLE_CLONES("avx2,fma", "default")
-void add_four(float* y, const float* const* x, const float* a, int64_t count) {
-  const float *x0 = x[0], *x1 = x[1], *x2 = x[2], *x3 = x[3];
-  for (int64_t j = 0; j < count; ++j) y[j] += (a[0] * x0[j] + a[1] * x1[j]) + (a[2] * x2[j] + a[3] * x3[j]);
+using Lanes = float __attribute__((vector_size(32)));
+constexpr int64_t panel = 16, lanes = 8, tile = 4;
+
+/// out (tile, panel) = the first `tile` columns of a, transposed, times b, for a and b (rows, panel).
+NIBBLE_CLONES("avx2", "default")
+void multiply_panels(const float* a, const float* b, int64_t rows, float* out) {
+  Lanes sums[tile][2] = {};
+  for (int64_t r = 0; r < rows; ++r, a += panel, b += panel) {
+    Lanes left, right;
+    std::memcpy(&left, b, sizeof left);
+    std::memcpy(&right, b + lanes, sizeof right);
+    for (int64_t i = 0; i < tile; ++i) sums[i][0] += a[i] * left, sums[i][1] += a[i] * right;
+  }
+  std::memcpy(out, sums, sizeof sums);
 }
 
-void add_moments(Sums& sums, const float* x, int64_t rows, int64_t k, ThreadPool& pool) {
-  pool.for_each(k, 16, [&](int64_t begin, int64_t end, const Worker&) {
-    const std::vector<float> zeros(static_cast<size_t>(k));
-    for (int64_t i = begin; i < end; ++i) {
-      float* out = sums.moments.data() + i * k + i;
-      for (int64_t r = 0; r < rows; r += 4) {
-        const float* four[4];
-        float factors[4];
-        for (int64_t p = 0; p < 4; ++p) {
-          four[p] = r + p < rows ? x + (r + p) * k + i : zeros.data() + i;
-          factors[p] = four[p][0];
-        }
-        add_four(out, four, factors, k - i);
+/// moments (k, k) += xᵀ x for x (rows, k), in squares of panels from the diagonal on: the upper triangle is whole.
+void add_moments(std::vector<float>& moments, const float* x, int64_t rows, int64_t k, ThreadPool& pool) {
+  const int64_t panels = (k + panel - 1) / panel, size = rows * panel;
+  std::vector<float> columns(static_cast<size_t>(panels * size));
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t j = 0; j < k; ++j)
+      columns[static_cast<size_t>(j / panel * size + r * panel + j % panel)] = x[r * k + j];
+  pool.for_each(panels, 1, [&](int64_t begin, int64_t end, const Worker&) {
+    for (int64_t p = begin; p < end; ++p)
+      for (int64_t q = p; q < panels; ++q) {
+        float square[panel * panel];
+        const float *a = columns.data() + p * size, *b = columns.data() + q * size;
+        for (int64_t i = 0; i < panel; i += tile) multiply_panels(a + i, b, rows, square + i * panel);
+        for (int64_t i = p * panel; i < std::min(k, (p + 1) * panel); ++i)
+          for (int64_t j = q * panel; j < std::min(k, (q + 1) * panel); ++j)
+            moments[static_cast<size_t>(i * k + j)] += square[(i % panel) * panel + j % panel];
       }
-    }
   });
 }
 
@@ -61,7 +73,7 @@ class Collector {
       for (int64_t j = 0; j < k; ++j)
         sums.squares[static_cast<size_t>(j)] += double{data[r * k + j]} * double{data[r * k + j]};
     sums.rows += rows;
-    if (!sums.moments.empty()) add_moments(sums, data, rows, k, pool_);
+    if (!sums.moments.empty()) add_moments(sums.moments, data, rows, k, pool_);
   }
 
   Calibration finish() {

@@ -149,7 +149,7 @@ std::span<const float> Engine::run(std::span<const Row> rows) {
   check(rows);
   const auto wanted =
       static_cast<size_t>(std::count_if(rows.begin(), rows.end(), [](const Row& r) { return r.logits; }));
-  const auto vocab = static_cast<size_t>(model_->config.vocab);
+  const size_t vocab = tap_ ? 0 : static_cast<size_t>(model_->config.vocab);
   logits_.resize(wanted * vocab);
   reserve(rows);
   size_t done = 0;
@@ -192,22 +192,20 @@ void Engine::run_chunk(std::span<const Row> rows, int logit_rows, float* logits)
     inputs_.push_back(cache_->k_pages(layer));
     inputs_.push_back(cache_->v_pages(layer));
   }
+  if (tap_) return run_tapped(compiled);
   const Tensor out({{logit_rows, model_->config.vocab}, DType::f32}, logits);
-  if (!compiled.tapped.empty()) return run_tapped(compiled, out);
   compiled.plan.run(*pool_, inputs_, std::span(&out, logit_rows > 0 ? 1u : 0u));
 }
 
-void Engine::run_tapped(CachedPlan& compiled, const Tensor& logits) {
+void Engine::run_tapped(CachedPlan& compiled) {
   std::vector<Tensor> out;
-  if (logits.desc.shape[0] > 0) out.push_back(logits);
   std::vector<Buffer> memory;
   for (const Tapped& tapped : compiled.tapped) {
     memory.emplace_back(bytes(tapped.desc));
     out.emplace_back(tapped.desc, memory.back().data());
   }
   compiled.plan.run(*pool_, inputs_, out);
-  const size_t first = out.size() - compiled.tapped.size();
-  for (size_t i = 0; i < compiled.tapped.size(); ++i) tap_(compiled.tapped[i].weights, out[first + i]);
+  for (size_t i = 0; i < out.size(); ++i) tap_(compiled.tapped[i].weights, out[i]);
 }
 
 void Engine::set_tap(Tap tap) {
@@ -228,6 +226,7 @@ Engine::CachedPlan Engine::compile(int rows, int logit_rows) const {
       tapped[x.id].weights.push_back(graph.value_names[node.in[1].id]);
     }
   std::vector<Tapped> results;
+  if (tap_) graph.outputs.clear();  // nobody reads the logits
   for (auto& [id, tap] : tapped) {
     graph.output(Value{id});
     results.push_back(std::move(tap));

@@ -99,7 +99,8 @@ class Engine {
   /// start-up. Kernels that differ in their epilogue only count as one.
   std::string kernels_line();
   /// What every matmul reads, from now on: called after each chunk with inputs, f32 (rows, k), and the weights that
-  /// they are multiplied with ("blk.3.q.weight"). Slow and large: for calibration. An empty function ends it.
+  /// they are multiplied with ("blk.3.q.weight"); the output head's are those of rows that ask for logits, but run()
+  /// gives none. Slow and large: for calibration. An empty function ends it.
   using Tap = std::function<void(std::span<const std::string> weights, const Tensor& x)>;
   void set_tap(Tap tap);
   uint64_t memory_bytes() const;     ///< KV cache and arenas
@@ -114,7 +115,7 @@ class Engine {
   struct CachedPlan {
     Plan plan;
     uint64_t used = 0;
-    std::vector<Tapped> tapped;  ///< results after the logits
+    std::vector<Tapped> tapped;  ///< the results, in place of the logits
   };
   void check(std::span<const Row> rows) const;
   KvCache::Prefix prefix_of(std::span<const Row> rows) const;
@@ -122,7 +123,7 @@ class Engine {
   void reserve(std::span<const Row> rows);
   void run_chunk(std::span<const Row> rows, int logit_rows, float* logits);
   CachedPlan compile(int rows, int logit_rows) const;
-  void run_tapped(CachedPlan& plan, const Tensor& logits);
+  void run_tapped(CachedPlan& plan);
   CachedPlan& cached_plan(int rows, int logit_rows);
   void evict();
 

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "quant/feedback.h"
 #include "quant/fit_group.h"
@@ -87,25 +86,6 @@ double convert(const BlockType& type, const float* in, int64_t count, int64_t k,
   return cost;
 }
 
-/// a = L Lᵀ in the lower triangle, in place.
-bool cholesky(std::vector<double>& a, int64_t k) {
-  for (int64_t j = 0; j < k; ++j) {
-    double* row = a.data() + j * k;
-    for (int64_t i = 0; i <= j; ++i) {
-      const double* other = a.data() + i * k;
-      double rest = row[i];
-      for (int64_t p = 0; p < i; ++p) rest -= row[p] * other[p];
-      if (i < j) {
-        row[i] = rest / other[i];
-      } else {
-        if (!(rest > 0)) return false;
-        row[i] = std::sqrt(rest);
-      }
-    }
-  }
-  return true;
-}
-
 }  // namespace
 
 bool can_fit(const BlockType& type) {
@@ -130,47 +110,6 @@ double fit_rows(const BlockType& type, const float* in, int64_t rows, int64_t k,
     cost += fitter.fit(in, r, blocks);
   }
   return cost;
-}
-
-bool factor_feedback(std::vector<float>& moments, int64_t k, double damping) {
-  std::vector<double> a(moments.begin(), moments.end());
-  double mean = 0;
-  for (int64_t j = 0; j < k; ++j) mean += a[j * k + j] / static_cast<double>(k);
-  for (int64_t j = 0; j < k; ++j) a[j * k + j] += mean * damping;
-  // With P the reversal of the order and P A P = L Lᵀ, A⁻¹ = Uᵀ U for U = P L⁻¹ P, which is upper triangular.
-  std::reverse(a.begin(), a.end());
-  if (!cholesky(a, k)) return false;
-  // inverse of L, row by row, into the lower triangle of b
-  std::vector<double> b(a.size());
-  for (int64_t j = 0; j < k; ++j) {
-    double* out = b.data() + j * k;
-    const double* row = a.data() + j * k;
-    for (int64_t p = 0; p < j; ++p) {
-      const double factor = row[p];
-      const double* known = b.data() + p * k;
-      for (int64_t i = 0; i <= p; ++i) out[i] -= factor * known[i];
-    }
-    for (int64_t i = 0; i < j; ++i) out[i] /= row[j];
-    out[j] = 1 / row[j];
-  }
-  for (int64_t i = 0; i < k; ++i)
-    for (int64_t j = 0; j < k; ++j)
-      moments[static_cast<size_t>(i * k + j)] = j >= i ? static_cast<float>(b[(k - 1 - i) * k + (k - 1 - j)]) : 0.0f;
-  return true;
-}
-
-std::vector<int32_t> order_moments(std::vector<float>& moments, int64_t k) {
-  std::vector<int32_t> order(static_cast<size_t>(k));
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
-    return moments[static_cast<size_t>(a * k + a)] > moments[static_cast<size_t>(b * k + b)];
-  });
-  const std::vector<float> before = moments;
-  for (int64_t i = 0; i < k; ++i)
-    for (int64_t j = 0; j < k; ++j)
-      moments[static_cast<size_t>(i * k + j)] =
-          before[static_cast<size_t>(int64_t{order[static_cast<size_t>(i)]} * k + order[static_cast<size_t>(j)])];
-  return order;
 }
 
 }  // namespace nibble::quant

@@ -113,6 +113,49 @@ TEST(QuantizeFile, CalibratesOnAllOfAText) {
   EXPECT_EQ(squares(tokens, {.feedback_inputs = 32}).second, 128);
 }
 
+TEST(QuantizeFile, FeedbackIsTheFactorOfTheInputsMoments) {
+  const test::TempDir dir;
+  test::tiny_llama(40).save(dir / "model.gguf");  // not a whole number of the panels that moments are summed in
+  const auto model = Model::load(dir / "model.gguf");
+  std::vector<int32_t> tokens;
+  std::vector<Row> rows;
+  for (int i = 0; i < 66; ++i) tokens.push_back(3 + i * i % 13);
+  tokens[0] = tokens[33] = model->tokenizer->bos();
+  std::map<std::string, std::vector<float>> inputs;
+  Engine engine(model, {.threads = 2, .context = 33});
+  engine.set_tap([&](std::span<const std::string> weights, const Tensor& x) {
+    EXPECT_EQ(x.desc.shape[0], 33) << weights.front();
+    inputs[weights.front()].insert(inputs[weights.front()].end(), x.as<float>(),
+                                   x.as<float>() + x.desc.shape.elements());
+  });
+  for (int i = 0; i < 66; ++i) {
+    rows.push_back({tokens[static_cast<size_t>(i)], i % 33, 0, true});
+    if (i % 33 != 32) continue;
+    EXPECT_TRUE(engine.run(rows).empty()) << "tapped engines give no logits";
+    rows.clear();
+  }
+  const Calibration calibration =
+      calibrate(model, tokens, {.threads = 2, .context = 33, .chunks = 2, .feedback_inputs = 64});
+  for (const char* name : {"blk.0.q.weight", "blk.1.down.weight", "embedding.weight"}) {
+    const quant::InputStatistics& found = *calibration.find(name)->second;
+    const std::vector<float>& x = inputs.at(name);
+    const size_t k = x.size() / 66;
+    std::vector<float> moments(k * k);
+    for (size_t r = 0; r < 66; ++r)
+      for (size_t i = 0; i < k; ++i)
+        for (size_t j = 0; j < k; ++j)
+          moments[i * k + j] += x[r * k + i] * x[r * k + j] / 66;
+    for (size_t i = 0; i < k; ++i)
+      EXPECT_NEAR(found.squares[i], moments[i * k + i], 1e-5f * moments[i * k + i]) << name;
+    EXPECT_EQ(quant::order_moments(moments, static_cast<int64_t>(k)), found.order) << name;
+    ASSERT_TRUE(quant::factor_feedback(moments, static_cast<int64_t>(k), 0.01));
+    float largest = 0;
+    for (float value : moments) largest = std::max(largest, std::abs(value));
+    for (size_t i = 0; i < moments.size(); ++i)
+      ASSERT_NEAR(found.feedback[i], moments[i], 1e-4f * largest) << name << " " << i / k << ", " << i % k;
+  }
+}
+
 TEST(QuantizeFile, RefusesUnknownTypesAndLeavesNothing) {
   EXPECT_THROW(find_quantize_type("iq2_xxs"), Error);
   EXPECT_THROW(find_quantize_type("q9_0"), Error);

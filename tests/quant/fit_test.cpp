@@ -286,6 +286,37 @@ TEST(Fit, FeedbackLowersTheErrorOfTheProduct) {
   EXPECT_FALSE(factor_feedback(singular, k, 0));
 }
 
+TEST(Fit, FactorsMomentsOfAnySize) {
+  for (const int64_t k : {1, 7, 48, 50, 99, 145}) {  // blocks of 48, tiles of 2 and 4, vectors of 4
+    const auto size = static_cast<size_t>(k);
+    const std::vector<float> x = normal(4 * size * size, 5);
+    std::vector<float> moments(size * size);
+    for (size_t r = 0; r < 4 * size; ++r)
+      for (size_t i = 0; i < size; ++i)
+        for (size_t j = 0; j < size; ++j) moments[i * size + j] += x[r * size + i] * x[r * size + j];
+    std::vector<float> factor = moments;
+    ASSERT_TRUE(factor_feedback(factor, k, 0.5));
+    double mean = 0;
+    for (size_t i = 0; i < size; ++i) mean += double{moments[i * size + i]} / static_cast<double>(k);
+    for (size_t i = 0; i < size; ++i) moments[i * size + i] += static_cast<float>(0.5 * mean);
+    // U times the moments times its transpose is the identity
+    std::vector<double> product(size * size);
+    for (size_t i = 0; i < size; ++i)
+      for (size_t p = i; p < size; ++p)
+        for (size_t j = 0; j < size; ++j)
+          product[i * size + j] += double{factor[i * size + p]} * double{moments[p * size + j]};
+    for (size_t i = 0; i < size; ++i)
+      for (size_t j = 0; j < size; ++j) {
+        double sum = 0;
+        for (size_t p = j; p < size; ++p) sum += product[i * size + p] * double{factor[j * size + p]};
+        ASSERT_NEAR(sum, i == j ? 1 : 0, 1e-5) << k << ": " << i << ", " << j;
+        if (i > j) { ASSERT_EQ(factor[i * size + j], 0); }
+      }
+    moments[size * size - 1] = -1;
+    EXPECT_FALSE(factor_feedback(moments, k, 0));
+  }
+}
+
 TEST(Fit, RefusesWhatItCanNotHold) {
   const BlockType& type = *find_native_type("q4_g128");
   std::vector<std::byte> blocks(1024);
