@@ -5,6 +5,7 @@
 #include <cstring>
 #include <vector>
 
+#include "models/perplexity.h"
 #include "tensor/check.h"
 #include "tensor/clones.h"
 #include "tensor/cpu.h"
@@ -127,12 +128,14 @@ Calibration calibrate(std::shared_ptr<const Model> model, std::span<const int32_
   Engine engine(std::move(model), {.threads = threads, .context = options.context, .chunk = options.context});
   Collector collector(options, threads);
   engine.set_tap([&](std::span<const std::string> weights, const Tensor& x) { collector.add(weights, x); });
+  const int32_t first = first_token(engine.model());
   std::vector<Row> rows;
   for (int chunk = 0; chunk < chunks; ++chunk) {
     rows.clear();
     const size_t begin =
         (tokens.size() - context) * static_cast<size_t>(chunk) / static_cast<size_t>(std::max(1, chunks - 1));
     for (size_t i = 0; i < context; ++i) rows.push_back({tokens[begin + i], static_cast<int32_t>(i), 0, true});
+    if (first >= 0) rows.front().token = first;
     engine.run(rows);
     if (on_chunk) on_chunk(chunk + 1, chunks);
   }

@@ -26,8 +26,8 @@ struct CalibrateOptions {
 /// By the weight's short name in the graph, "blk.3.q.weight"; weights that read the same share their statistics.
 using Calibration = std::map<std::string, std::shared_ptr<const quant::InputStatistics>, std::less<>>;
 
-/// Runs the text through the model. The same chunks of the same text for any number of threads. Throws Error when it is
-/// shorter than one context.
+/// Runs the text through the model in chunks that begin with first_token(), the same for any number of threads. Throws
+/// Error when it is shorter than one context.
 Calibration calibrate(std::shared_ptr<const Model> model, std::span<const int32_t> tokens,
                       const CalibrateOptions& options, const std::function<void(int chunk, int chunks)>& on_chunk = {});
 

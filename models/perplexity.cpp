@@ -15,10 +15,11 @@ namespace {
 class ChunkRunner {
  public:
   ChunkRunner(Engine& engine, const LogitsShape& shape)
-      : engine_(engine), shape_(shape), pool_(engine.threads()), rows_(static_cast<size_t>(shape.context)) {
-    const Tokenizer* tokenizer = engine.model().tokenizer.get();
-    if (tokenizer != nullptr && tokenizer->adds_bos()) bos_ = tokenizer->bos();
-  }
+      : engine_(engine),
+        shape_(shape),
+        pool_(engine.threads()),
+        rows_(static_cast<size_t>(shape.context)),
+        bos_(first_token(engine.model())) {}
 
   /// visit(index, logits, the token that follows) for all scored positions, on several threads.
   template <class Visit>
@@ -39,7 +40,7 @@ class ChunkRunner {
   LogitsShape shape_;
   ThreadPool pool_;
   std::vector<Row> rows_;
-  int32_t bos_ = -1;
+  int32_t bos_;
 };
 
 /// Sums of a quantity and of its square.
@@ -81,6 +82,11 @@ Compared compare_row(std::span<const float> logits, const LogProbs& base, int32_
 }
 
 }  // namespace
+
+int32_t first_token(const Model& model) {
+  const Tokenizer* tokenizer = model.tokenizer.get();
+  return tokenizer != nullptr && tokenizer->adds_bos() ? tokenizer->bos() : -1;
+}
 
 double log_sum_exp(std::span<const float> logits) {
   const float largest = *std::max_element(logits.begin(), logits.end());

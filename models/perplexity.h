@@ -13,8 +13,11 @@
 
 namespace nibble::models {
 
-/// As llama.cpp's tool counts it: the text cut into chunks of `context` tokens (BOS in place of the first where the
-/// model adds it), scored from the middle of each chunk on.
+/// What chunks of a text begin with in place of their own first token: BOS where the model adds it, else -1.
+int32_t first_token(const Model& model);
+
+/// As llama.cpp's tool counts it: the text cut into chunks of `context` tokens that begin with
+/// first_token(), scored from the middle of each chunk on.
 struct PerplexityResult {
   int chunks = 0;
   int64_t scored = 0;

@@ -96,6 +96,7 @@ class Meter {
     std::vector<Row> rows;
     for (int i = 0; i < options_.context; ++i)
       rows.push_back({tokens_[static_cast<size_t>(chunk * options_.context + i)], i, 0, i % stride == stride - 1});
+    if (const int32_t first = first_token(engine_.model()); first >= 0) rows.front().token = first;
     return engine_.run(rows);
   }
 

@@ -12,6 +12,7 @@
 
 #include "models/generate.h"
 #include "models/io/gguf_writer.h"
+#include "models/perplexity.h"
 #include "tensor/check.h"
 #include "tests/support/gguf_writer.h"
 #include "tests/support/tiny_model.h"
@@ -111,6 +112,22 @@ TEST(QuantizeFile, CalibratesOnAllOfAText) {
   EXPECT_EQ(squares(some, {}).second, 25) << "no more than there are";
   EXPECT_EQ(squares(tokens, {}).second, 32);
   EXPECT_EQ(squares(tokens, {.feedback_inputs = 32}).second, 128);
+}
+
+TEST(QuantizeFile, CalibrationBeginsChunksAsPromptsBegin) {
+  const test::TempDir dir;
+  test::tiny_llama().save(dir / "model.gguf");
+  const auto model = Model::load(dir / "model.gguf");
+  ASSERT_EQ(first_token(*model), model->tokenizer->bos());
+  std::vector<int32_t> tokens;
+  for (int i = 0; i < 64; ++i) tokens.push_back(3 + i * 7 % 11);
+  const CalibrateOptions options{.threads = 1, .context = 16, .chunks = 4};
+  const auto squares = [&] { return calibrate(model, tokens, options).find("blk.1.q.weight")->second->squares; };
+  const std::vector<float> before = squares();
+  tokens[16] = 4, tokens[48] = 5;
+  EXPECT_EQ(squares(), before) << "BOS stands in their place";
+  tokens[17] = 4;
+  EXPECT_NE(squares(), before);
 }
 
 TEST(QuantizeFile, FeedbackIsTheFactorOfTheInputsMoments) {
