@@ -8,13 +8,14 @@ Dequantises MODEL.gguf to f32 (that is the source and the base of every comparis
 with llama-quantize, and prints a Markdown table: bits per weight over the whole file, perplexity, the logarithm of its
 ratio to the source's (position by position, so its error is that of the difference), KL divergence from the source's
 logits and how often the likeliest token is the same, with standard errors. All files are measured by `nibble
-perplexity`. Both sides see the same calibration text: nibble by --calibrate, llama.cpp by an importance matrix. What exists
-in --work is not made again. A source that was quantised before favours types with the same grid; --spread undoes that. Needs
-the Python packages gguf and numpy."""
+perplexity`. Both sides see the same calibration text: nibble by --calibrate (32 chunks of 256 tokens, 128 with
+--feedback), llama.cpp by an importance matrix. What exists in --work is not made again. A source that was quantised
+before favours types with the same grid; --spread undoes that. Needs the Python packages gguf and numpy."""
 EXAMPLE = """\
 example:
   bench/quality.py model.gguf --text wiki.test.raw --calibration other.txt --work /var/tmp/quality --llama ../llama.cpp/build/bin"""
-OURS = ["--type q4_g128 --feedback"] + [f"--type auto --bits {{{name}}}" for name in ("Q3_K_M", "IQ4_XS", "Q4_0", "Q4_K_M")]
+OURS = ["--type q4_g128 --feedback", "--type auto --bits {q4_g128} --native"]
+OURS += [f"--type auto --bits {{{name}}}" for name in ("Q3_K_M", "IQ4_XS", "Q4_0", "Q4_K_M")]
 THEIRS = ["Q3_K_M", "IQ4_XS", "Q4_0", "Q4_K_M", "Q8_0"]
 
 
@@ -87,6 +88,10 @@ def bits_per_weight(path, weights):
     return 8 * (path.stat().st_size - gguf.GGUFReader(path).data_offset) / weights
 
 
+def rounded_down(bits):
+    return f"{math.floor(100 * bits) / 100}"
+
+
 def measure(flags, path, base):
     log = path.with_suffix(".txt")
     if not log.exists():
@@ -106,13 +111,16 @@ def main():
     parser.add_argument("--calibration", required=True, help="another text")
     parser.add_argument("--work", required=True, type=pathlib.Path, help="folder for what is made")
     parser.add_argument("--nibble", default="build/release/nibble")
-    parser.add_argument("--llama", required=True, type=pathlib.Path, help="folder of llama-quantize and llama-imatrix")
+    parser.add_argument("--llama", type=pathlib.Path, help="folder of llama-quantize and llama-imatrix; for --theirs")
     parser.add_argument("--chunks", type=int, default=12, help="of 512 tokens, to measure on")
-    parser.add_argument("--calibration-chunks", type=int, default=16, help="of 512 tokens")
+    parser.add_argument("--calibration-chunks", type=int, default=16, help="of 512 tokens, for llama.cpp")
     parser.add_argument("--spread", action="store_true", help="move each weight by up to half a step, so that the source lies on no grid")
-    parser.add_argument("--ours", nargs="*", default=OURS, help="flags of nibble quantize; {NAME} is the size of their type NAME, in bits per weight, rounded down")
-    parser.add_argument("--theirs", nargs="*", default=THEIRS)
+    parser.add_argument("--ours", nargs="*", default=OURS, help="flags of nibble quantize; {NAME} is the size of type "
+                        "NAME, theirs or one of ours before, in bits per weight, rounded down")
+    parser.add_argument("--theirs", nargs="*", default=THEIRS, help="types of llama-quantize; may be none")
     flags = parser.parse_args()
+    if flags.theirs and flags.llama is None:
+        parser.error("--theirs needs --llama")
     flags.work.mkdir(parents=True, exist_ok=True)
     stem = flags.model.stem + (".spread" if flags.spread else "")
 
@@ -135,14 +143,15 @@ def main():
                       "-c", 512, "--chunks", flags.calibration_chunks, "--no-ppl")
     for kind in flags.theirs:
         path = make(file(f"{kind}.gguf"), flags.llama / "llama-quantize", "--imatrix", matrix, source, "{}", kind)
-        sizes[kind] = f"{math.floor(100 * bits_per_weight(path, weights)) / 100}"
+        sizes[kind] = rounded_down(bits_per_weight(path, weights))
         files.append((f"llama.cpp {kind}", path))
-    # nibble's calibration runs chunks of 256
-    calibrate = ["--calibrate", flags.calibration, "--chunks", 2 * flags.calibration_chunks]
+    calibrate = ["--calibrate", flags.calibration]
     for kind in flags.ours:
         name = kind.format_map(sizes)
         path = file(re.sub("[^a-z0-9._]+", "-", name.lower()).strip("-") + ".gguf")
-        files.append((f"nibble `{name}`", make(path, flags.nibble, "quantize", source, "{}", *name.split(), *calibrate)))
+        make(path, flags.nibble, "quantize", source, "{}", *name.split(), *calibrate)
+        sizes[name.split("--type ")[-1].split()[0]] = rounded_down(bits_per_weight(path, weights))
+        files.append((f"nibble `{name}`", path))
     rows = []
     for name, path in files:
         (perplexity, _), (ratio, ratio_error), (divergence, divergence_error), (top, top_error) = measure(flags, path, base)

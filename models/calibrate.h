@@ -19,7 +19,8 @@ struct CalibrateOptions {
   /// Runs of `context` tokens at most, evenly spread over the text; 0: 32, or 128 where there is feedback, which has
   /// (k, k) numbers to learn of each input in place of k.
   int chunks = 0;
-  /// Inputs up to this size get `feedback` as well; (k, k) floats are kept for each. 0: none.
+  /// Inputs up to this size get `feedback` as well, with products of different inputs counted 0.7 times; (k, k) floats
+  /// are kept for each. 0: none.
   int64_t feedback_inputs = 0;
 };
 
