@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/support/bench_main.h"
 #include "jit/jit.h"
 #include "jit/peak.h"
 #include "models/decoder.h"
@@ -29,7 +30,7 @@ Options parse_options(int& argc, char** argv) {
     if (text.starts_with("--model=")) {
       options.model = value;
     } else if (text.starts_with("--threads=")) {
-      options.engine.threads = std::stoi(value);
+      options.engine.threads = bench::flag_number(text);
     } else if (text.starts_with("--isa=")) {
       options.engine.max_isa = parse_isa(value);
     } else {
@@ -53,7 +54,7 @@ void decode(benchmark::State& state, models::Engine& engine, int depth, double b
   state.counters["pct_read"] = benchmark::Counter(100 * read / bandwidth, benchmark::Counter::kIsRate);
 }
 
-int bench(int argc, char** argv) {
+int run_all(int argc, char** argv) {
   const Options options = parse_options(argc, argv);
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
@@ -76,11 +77,4 @@ int bench(int argc, char** argv) {
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  try {
-    return bench(argc, argv);
-  } catch (const nibble::Error& error) {
-    std::fprintf(stderr, "error: %s\n", error.what());
-    return 1;
-  }
-}
+int main(int argc, char** argv) { return nibble::bench::guarded_main(run_all, argc, argv); }

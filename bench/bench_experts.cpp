@@ -8,6 +8,7 @@
 #include <cstring>
 #include <string>
 
+#include "bench/support/bench_main.h"
 #include "jit/jit.h"
 #include "quant/format.h"
 #include "tensor/buffer.h"
@@ -79,13 +80,13 @@ void run(benchmark::State& state, bool mixed, int64_t m, const Options& options)
   state.counters["GOP_s"] = benchmark::Counter(2e-9 * products, benchmark::Counter::kIsRate);
 }
 
-int bench(int argc, char** argv) {
+int run_all(int argc, char** argv) {
   Options options;
   int kept = 1;
   for (int i = 1; i < argc; ++i) {
     const std::string_view text = argv[i];
     if (text.starts_with("--threads=")) {
-      options.threads = std::stoi(std::string(text.substr(10)));
+      options.threads = bench::flag_number(text);
     } else if (text.starts_with("--format=")) {
       options.format = text.substr(9);
       quant::find_format(options.format);
@@ -113,11 +114,4 @@ int bench(int argc, char** argv) {
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  try {
-    return bench(argc, argv);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "error: %s\n", error.what());
-    return 1;
-  }
-}
+int main(int argc, char** argv) { return nibble::bench::guarded_main(run_all, argc, argv); }

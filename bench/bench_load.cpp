@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/support/bench_main.h"
 #include "models/decoder.h"
 #include "tensor/buffer.h"
 #include "tensor/check.h"
@@ -67,7 +68,7 @@ void read_file(const std::string& path, ThreadPool& pool, bool keep) {
                 });
 }
 
-int bench(const Options& options) {
+int run(const Options& options) {
   NIBBLE_CHECK(!options.model.empty(), "--model=FILE is missing");
   NIBBLE_CHECK(options.rounds >= 1, "--rounds: expected at least 1, found ", options.rounds);
   ThreadPool pool(options.threads);
@@ -108,24 +109,21 @@ int bench(const Options& options) {
   return 0;
 }
 
+int run_all(int argc, char** argv) {
+  Options options;
+  for (int i = 1; i < argc; ++i) {
+    const std::string text = argv[i], value = text.substr(text.find('=') + 1);
+    if (text.starts_with("--model=")) options.model = value;
+    else if (text.starts_with("--packed-cache=")) options.packed_cache = value;
+    else if (text.starts_with("--quant=")) options.quant = value;
+    else if (text == "--cold") options.cold = true;
+    else if (text.starts_with("--threads=")) options.threads = bench::flag_number(text);
+    else if (text.starts_with("--rounds=")) options.rounds = bench::flag_number(text);
+    else fail("unknown flag ", text);
+  }
+  return run(options);
+}
+
 }  // namespace
 
-int main(int argc, char** argv) {
-  try {
-    Options options;
-    for (int i = 1; i < argc; ++i) {
-      const std::string text = argv[i], value = text.substr(text.find('=') + 1);
-      if (text.starts_with("--model=")) options.model = value;
-      else if (text.starts_with("--packed-cache=")) options.packed_cache = value;
-      else if (text.starts_with("--quant=")) options.quant = value;
-      else if (text == "--cold") options.cold = true;
-      else if (text.starts_with("--threads=")) options.threads = std::stoi(value);
-      else if (text.starts_with("--rounds=")) options.rounds = std::stoi(value);
-      else fail("unknown flag ", text);
-    }
-    return bench(options);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "bench_load: %s\n", error.what());
-    return 1;
-  }
-}
+int main(int argc, char** argv) { return nibble::bench::guarded_main(run_all, argc, argv); }

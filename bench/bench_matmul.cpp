@@ -16,6 +16,7 @@
 #include <memory>
 #include <sstream>
 
+#include "bench/support/bench_main.h"
 #include "jit/jit.h"
 #include "jit/peak.h"
 #include "quant/activation.h"
@@ -167,7 +168,7 @@ Options parse_options(int& argc, char** argv) {
     if (text == "--hot") {
       options.hot = true;
     } else if (text.starts_with("--threads=")) {
-      options.threads = std::stoi(value);
+      options.threads = bench::flag_number(text);
     } else if (text.starts_with("--format=")) {
       quant::find_format(value);
       options.formats.push_back(value);
@@ -189,7 +190,7 @@ Options parse_options(int& argc, char** argv) {
   return options;
 }
 
-int bench(int argc, char** argv) {
+int run_all(int argc, char** argv) {
   const Options options = parse_options(argc, argv);
   jit::register_kernels();
   std::printf("cpu: %s, kernels: %s, threads: %d, read: %.1f GB/s\n", cpu_name().c_str(),
@@ -212,11 +213,4 @@ int bench(int argc, char** argv) {
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  try {
-    return bench(argc, argv);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "error: %s\n", error.what());
-    return 1;
-  }
-}
+int main(int argc, char** argv) { return nibble::bench::guarded_main(run_all, argc, argv); }
