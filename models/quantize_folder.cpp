@@ -177,7 +177,7 @@ QuantLayout folder_layout(std::string_view name) {
   if (const auto type = float_type(name)) return {.group = 0, .bits = 0, .scale = *type};
   constexpr const char* possible =
       "expected int1 to int8 as in int4:g128:asym:bf16 or fp8_e4m3, for compressed-tensors, nf4 or fp4, for "
-      "bitsandbytes, or f16, bf16, f32 or keep to write the floats of a GGUF file";
+      "bitsandbytes, or f16, bf16, f32 or keep to write floats";
   const quant::BlockType* native =
       quant::looks_like_spec(name) || name == "nf4" || name == "fp4" ? nullptr : quant::find_native_type(name);
   const bool coarse = native != nullptr && native->name.ends_with("_fp8");
@@ -266,10 +266,12 @@ FolderReport plan_folder(const std::string& from, const FolderOptions& options) 
 FolderReport unpack_to_folder(const std::string& from, const std::string& to, const UnpackOptions& options,
                               const QuantizeStep& step) {
   const Checkpoint file = Checkpoint::open(from);
-  const FloatModel model = unpack_gguf(file, options.matrices);
+  FloatModel model = file.gguf() != nullptr ? unpack_gguf(file, options.matrices) : open_floats(file);
   FolderReport report;
   std::vector<SafetensorsOutput> outputs;
-  for (const FloatTensor& tensor : model.tensors) {
+  for (FloatTensor& tensor : model.tensors) {
+    if (file.gguf() == nullptr && tensor.matrix() && options.matrices && tensor.type_name() != name(*options.matrices))
+      tensor.type = options.matrices;
     outputs.push_back(output_of(tensor, outputs.size()));
     if (tensor.matrix()) ++report.floats[std::string(tensor.type_name())];
     add(report, planned_floats(tensor));
@@ -285,7 +287,9 @@ FolderReport unpack_to_folder(const std::string& from, const std::string& to, co
     if (step) step(model.tensors[i].name, static_cast<int>(i + 1), static_cast<int>(model.tensors.size()));
   }
   report.bytes_out = writer.finish();
-  folder.write("config.json", model.config);
+  ordered_json config = ordered_json::parse(model.config);
+  if (options.matrices) set_dtype(config, *options.matrices);
+  folder.write("config.json", config.dump(2) + "\n");
   write_files(model, folder);
   folder.finish();
   return report;

@@ -70,8 +70,9 @@ struct UnpackOptions {
 };
 
 /// A GGUF file as the folder that transformers saves of the same model: weights as floats, config.json and the
-/// tokenizer. Vectors stay in 32 bits if they are. Throws Error for architectures, keys and tokenizers that it cannot
-/// be done for. `to` as in quantize_folder; "": only says what it would write.
+/// tokenizer. Vectors stay in 32 bits if they are. Or a folder of floats as another one, whose vectors stay as they are.
+/// Throws Error for architectures, keys and tokenizers that it cannot be done for. `to` as in quantize_folder; "": only
+/// says what it would write.
 FolderReport unpack_to_folder(const std::string& from, const std::string& to, const UnpackOptions& options,
                               const QuantizeStep& step = {});
 

@@ -251,6 +251,9 @@ TEST(Cli, QuantizeWritesAFolderOfAGgufFile) {
   EXPECT_EQ(quantised.code, 0) << quantised.error;
   EXPECT_TRUE(contains(quantised.out, " 42 matrices quantised, 1 written as f32\n")) << quantised.out;
   EXPECT_EQ(nibble("eval -m " + coded + ids).code, 0);
+  const Outcome halves = nibble("quantize " + floats + " " + coded + "3 --type bf16 --dry-run");
+  EXPECT_EQ(halves.code, 0) << halves.error;
+  EXPECT_TRUE(contains(halves.out, " 0 matrices quantised, 43 written as bf16: ")) << halves.out;
   const Outcome kept = nibble("quantize " + model + " " + coded + "2 --type int8:g64 --keep-type bf16 --dry-run "
                               "--tensor-type '*.v_proj=f16'");
   EXPECT_EQ(kept.code, 0) << kept.error;
