@@ -42,7 +42,7 @@ std::vector<TextFile> side_files(const HfFolder& folder) {
   return out;
 }
 
-FloatModel folder_floats(const Checkpoint& file) {
+FloatModel folder_floats(const Checkpoint& file, std::optional<DType> matrices) {
   const HfFolder& folder = *file.folder();
   FloatModel model{&file, {}, folder.text("config.json", side_file_limit).value(), folder.metadata(),
                    side_files(folder)};
@@ -56,6 +56,7 @@ FloatModel folder_floats(const Checkpoint& file) {
     if (out.floats() && elements > 0)
       out.part.slice = make_slice(out.matrix() ? Shape{elements / tensor.shape[-1], tensor.shape[-1]} : Shape{elements},
                                   "", 0, {}, file.where(tensor));
+    if (matrices && out.matrix() && out.type_name() != name(*matrices)) out.type = matrices;
     model.tensors.push_back(std::move(out));
   }
   return model;
@@ -102,9 +103,9 @@ std::vector<std::byte> FloatTensor::read(const Checkpoint& file, ThreadPool& poo
   return out;
 }
 
-FloatModel open_floats(const Checkpoint& file) {
-  if (file.gguf() == nullptr) return folder_floats(file);
-  FloatModel model = unpack_gguf(file, std::nullopt);
+FloatModel open_floats(const Checkpoint& file, std::optional<DType> matrices) {
+  if (file.gguf() == nullptr) return folder_floats(file, matrices);
+  FloatModel model = unpack_gguf(file, matrices);
   std::sort(model.tensors.begin(), model.tensors.end(),
             [](const FloatTensor& a, const FloatTensor& b) { return before(a, b.name); });
   return model;

@@ -50,8 +50,9 @@ struct FloatModel {
   std::vector<TextFile> files;  ///< the others: the tokenizer's, of generation
 };
 
-/// Tensors are in the order of their names. Throws Error for a folder that is quantised, and as unpack_gguf does.
-FloatModel open_floats(const Checkpoint& file);
+/// Tensors are in the order of their names. `matrices`: f32, f16 or bf16; nullopt: as they are, those that a GGUF file
+/// has quantised as f32. Throws Error for a folder that is quantised, and as unpack_gguf does.
+FloatModel open_floats(const Checkpoint& file, std::optional<DType> matrices = {});
 /// One of open_floats', also by the other names that HfFolder::tensor knows; nullptr when there is none.
 const FloatTensor* find_tensor(const FloatModel& model, std::string_view name);
 /// "bfloat16"; f32, f16 or bf16.

@@ -10,7 +10,6 @@
 #include "models/float_model.h"
 #include "models/folder_form.h"
 #include "models/folder_linears.h"
-#include "models/gguf_folder.h"
 #include "models/io/new_folder.h"
 #include "quant/fit_codes.h"
 #include "quant/spec.h"
@@ -266,12 +265,10 @@ FolderReport plan_folder(const std::string& from, const FolderOptions& options) 
 FolderReport unpack_to_folder(const std::string& from, const std::string& to, const UnpackOptions& options,
                               const QuantizeStep& step) {
   const Checkpoint file = Checkpoint::open(from);
-  FloatModel model = file.gguf() != nullptr ? unpack_gguf(file, options.matrices) : open_floats(file);
+  const FloatModel model = open_floats(file, options.matrices);
   FolderReport report;
   std::vector<SafetensorsOutput> outputs;
-  for (FloatTensor& tensor : model.tensors) {
-    if (file.gguf() == nullptr && tensor.matrix() && options.matrices && tensor.type_name() != name(*options.matrices))
-      tensor.type = options.matrices;
+  for (const FloatTensor& tensor : model.tensors) {
     outputs.push_back(output_of(tensor, outputs.size()));
     if (tensor.matrix()) ++report.floats[std::string(tensor.type_name())];
     add(report, planned_floats(tensor));
